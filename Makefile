@@ -1,0 +1,48 @@
+# Everything one types here. `make run` and `make test` set up what they need themselves.
+# PYTHON=python3.11 chooses the interpreter, ARGS="-k clip" adds arguments.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+export VENV
+
+.PHONY: help run test demo check format bench golden lock ready ready-test
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
+
+run: ready ## open the studio in the browser
+	$(PY) app.py $(ARGS)
+
+test: ready-test ## run all tests
+	$(PY) -m pytest $(ARGS)
+
+demo: ready ## make one of each thing the project can do
+	scripts/demo.sh
+
+check: ready-test ## lint, types and tests
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m pytest $(ARGS)
+
+format: ready-test ## let ruff put the code in order
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+bench: ready ## measure speed and memory
+	$(PY) -m benchmarks $(ARGS)
+
+golden: ready-test ## draw the golden pictures anew; look at every change before you commit it
+	$(PY) -m pytest --update-golden $(ARGS)
+
+lock: ready-test ## write constraints.txt from the requirement files
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	sed -n '/^#/p;/^[^#]/q' constraints.txt >constraints.new
+	cat requirements.txt requirements-test.txt | UV_PYTHON_DOWNLOADS=never $(PY) -m uv pip compile \
+		--universal --python-version 3.10 --no-annotate --no-header --quiet - >>constraints.new
+	mv constraints.new constraints.txt
+
+ready:
+	@scripts/environment.sh run
+
+ready-test:
+	@scripts/environment.sh test
