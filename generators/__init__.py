@@ -1,0 +1,1 @@
+"""Generators: each turns a latent into a picture. They know nothing of words, loops or pages."""
