@@ -1,0 +1,230 @@
+"""A request becomes a stream of steps. No page, no files, no network: values in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from app.errors import Refused
+from app.images import fit
+from app.request import Picture, Request, Vector
+from generators.base import Generator, Image, Latent, Size
+from generators.starts import STARTS, uniform
+from guidance.augment import Views, whole_frame
+from guidance.clip import Clip
+from guidance.interrupt import interruptible
+from guidance.objectives import (
+    DISTANCES,
+    Match,
+    Objective,
+    Target,
+    Turn,
+    named,
+    palette,
+    smoothness,
+    symmetry,
+)
+from guidance.optimise import Descent, Snapshot, Step, optimise
+from guidance.prompt import Prompt, parse
+
+_NEGATIVE = -0.5  # a negative prompt pushes half as strongly as a prompt pulls
+_WRITING = "written text, letters, a caption, a watermark"
+# Coarse-to-fine: from which part of the way on, and what the size is divided by until the next.
+_COARSE_TO_FINE = ((0.0, 4), (0.25, 2), (0.5, 1))
+
+
+class Models(Protocol):
+    """Where loaded models come from (see `app.models`)."""
+
+    def generator(self, name: str, precision: str) -> Generator:
+        """Load once, by its name in the catalog."""
+        ...
+
+    def clip(self, name: str, precision: str) -> Clip:
+        """Load once, by its name in the catalog."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a request only names by hash: pictures (1, 3, h, w), 0..1, and embeddings (1, d)."""
+
+    pictures: Mapping[str, Image] = field(default_factory=dict)
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def run(
+    request: Request,
+    models: Models,
+    inputs: Inputs | None = None,
+    *,
+    resume: Snapshot | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Step]:
+    """Make the picture a request asks for, one step at a time.
+
+    The request must be settled: chunk, threads and precision decided (`app.planner.settle`).
+    `check` may raise, in the middle of a step too, to end the run. Raises `Refused` when an input
+    is missing or an embedding belongs to no CLIP of the request.
+    """
+    inputs = inputs or Inputs()
+    torch.set_num_threads(request.threads or torch.get_num_threads())
+    generator = models.generator(request.generator, request.precision)
+    clips = {guide.name: models.clip(guide.name, request.precision) for guide in request.clips}
+    objectives = [*match(request, clips, inputs), *regularisers(request)]
+    latent = resume.latent if resume else start(request, generator, inputs)
+    descent = plan_descent(request, generator.factor)
+    with interruptible([generator, *clips.values()], check):
+        yield from optimise(
+            generator, objectives, latent, descent, seed=request.seed, resume=resume, check=check
+        )
+
+
+def sizes(request: Request, factor: int) -> list[tuple[int, Size]]:
+    """(from step, (height, width)) of each size of a run, as near as the generator can make it."""
+    stages = _COARSE_TO_FINE if request.coarse_to_fine else ((0.0, 1),)
+
+    def nearest(side: int) -> int:
+        return max(factor, (side + factor // 2) // factor * factor)
+
+    return [
+        (round(part * request.steps), (nearest(request.height // by), nearest(request.width // by)))
+        for part, by in stages
+    ]
+
+
+def plan_descent(request: Request, factor: int) -> Descent:
+    """How the loop goes down."""
+    return Descent(
+        steps=request.steps,
+        step_size=request.step_size,
+        optimiser=request.optimiser,
+        schedule=request.schedule,
+        ema=request.ema,
+        pull=request.regularise.pull,
+        patience=request.patience,
+        grow=tuple(sizes(request, factor)[1:]),
+    )
+
+
+def start(request: Request, generator: Generator, inputs: Inputs) -> Latent:
+    """The latent to begin with: of the given picture, of a plain or noisy one, or random codes."""
+    _, size = sizes(request, generator.factor)[0]
+    picture: Image | None
+    if request.init:
+        given = fit(_picture(request.init, inputs), size)
+        picture = torch.lerp(given, uniform(size, request.seed), request.init_noise)
+    else:
+        draw = STARTS[request.start]
+        picture = draw(size, request.seed) if draw else None
+    return generator.project(generator.start(size, seed=request.seed, init=picture))
+
+
+def match(request: Request, clips: Mapping[str, Clip], inputs: Inputs) -> list[Objective]:
+    """One objective for each CLIP of the ensemble, its share of the whole weight in it."""
+    whole = sum(guide.weight for guide in request.clips)
+    return [
+        _match(request, clips[guide.name], guide.weight / whole, inputs) for guide in request.clips
+    ]
+
+
+def _match(request: Request, clip: Clip, share: float, inputs: Inputs) -> Objective:
+    views = Views(request.views, clip.side, request.method, request.augment, request.noise)
+    chunk = request.chunk or request.views
+    if request.distance == "directional" and request.init:
+        before = _picture(request.init, inputs)
+        return Turn(clip, before, direction(request, clip), views, weight=share, chunk=chunk)
+    return Match(clip, targets(request, clip, inputs), views, request.distance, share, chunk)
+
+
+def direction(request: Request, clip: Clip) -> Tensor:
+    """(1, d): from the words for what is there to the weighted words for what is wanted."""
+    wanted = parse(request.prompt)
+    weights = torch.tensor([[prompt.weight] for prompt in wanted], device=clip.device)
+    after = (weights * clip.embed_text([prompt.text for prompt in wanted])).sum(dim=0, keepdim=True)
+    return after / weights.abs().sum() - clip.embed_text([request.before])
+
+
+def targets(request: Request, clip: Clip, inputs: Inputs) -> list[Target]:
+    """Words, pictures and embeddings as directions in one CLIP's space, calibrated."""
+    found: list[tuple[str, Tensor, Prompt | Picture | Vector]] = [
+        *[(prompt.text, embed_words(clip, prompt.text), prompt) for prompt in words(request)],
+        *[(p.name, embed_picture(clip, _picture(p, inputs)), p) for p in request.pictures],
+        *[(v.name, _embedding(v, clip, inputs), v) for v in request.embeddings],
+    ]
+    slope_at = DISTANCES[request.distance][1]
+    return [
+        Target(name, goal, given.weight, given.stop, slope_at(clip.unrelated_angle(goal)))
+        for name, goal, given in found
+        if given.weight
+    ]
+
+
+def words(request: Request) -> tuple[Prompt, ...]:
+    """All prompts of a request: those that pull, the negative ones, and text-off."""
+    pushed = [
+        Prompt(prompt.text, _NEGATIVE * prompt.weight, prompt.stop)
+        for prompt in parse(request.negative)
+    ]
+    writing = request.regularise.text_off
+    return (
+        *parse(request.prompt),
+        *pushed,
+        *([Prompt(_WRITING, -writing)] if writing else []),
+    )
+
+
+def embed_words(clip: Clip, text: str) -> Tensor:
+    """(1, d), unit length."""
+    return clip.embed_text([text])
+
+
+@torch.no_grad()
+def embed_picture(clip: Clip, picture: Image) -> Tensor:
+    """(1, d), unit length: the whole frame and its mirror image, so that no chance is in it."""
+    frame = whole_frame(picture.to(clip.device), clip.side)
+    both = clip.embed_image(torch.cat([frame, frame.flip(-1)]))
+    return torch.nn.functional.normalize(both.mean(dim=0, keepdim=True), dim=-1)
+
+
+def regularisers(request: Request) -> Sequence[Objective]:
+    """The objectives that look at the picture alone, those with a weight."""
+    wanted = request.regularise
+    colours = torch.tensor([_rgb(colour) for colour in request.palette])
+    table = {
+        "smoothness": (wanted.smoothness, smoothness),
+        "symmetry": (wanted.symmetry, symmetry),
+        "palette": (wanted.palette, lambda image: palette(image, colours)),
+    }
+    return [named(name, weight, measure) for name, (weight, measure) in table.items() if weight]
+
+
+def _rgb(colour: str) -> list[float]:
+    """#rrggbb -> three numbers, 0..1."""
+    return [part / 255 for part in bytes.fromhex(colour[1:])]
+
+
+def _picture(given: Picture, inputs: Inputs) -> Image:
+    if given.sha256 not in inputs.pictures:
+        raise Refused(
+            "input.missing",
+            f"This needs a picture called {given.name!r} (its hash begins {given.sha256[:8]}). "
+            "Give that picture again.",
+        )
+    return inputs.pictures[given.sha256]
+
+
+def _embedding(given: Vector, clip: Clip, inputs: Inputs) -> Tensor:
+    if given.space != clip.space:
+        raise Refused(
+            "input.space",
+            f"The embedding {given.name!r} belongs to the CLIP {given.space!r} and cannot steer "
+            f"{clip.space!r}. Choose the CLIP {given.space!r}, or use words instead.",
+        )
+    if given.sha256 not in inputs.embeddings:
+        raise Refused("input.missing", f"The embedding {given.name!r} is missing. Give it again.")
+    return inputs.embeddings[given.sha256].to(clip.device)

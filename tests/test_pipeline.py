@@ -1,0 +1,260 @@
+"""A request becomes pictures: what was asked for is what steers."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from app import pipeline, planner
+from app.errors import Refused
+from app.pipeline import Inputs
+from app.request import Request, make_request
+from generators import vqgan
+from generators.base import Generator
+from generators.pixels import Pixels
+from guidance import clip
+
+HASH, OTHER = "0" * 64, "1" * 64
+SMALL: dict[str, Any] = {
+    "prompt": "a fox", "seed": 1, "generator": "pixels", "width": 32, "height": 32, "steps": 2,
+    "views": 4, "precision": "float32", "chunk": 4, "threads": 2,
+}  # fmt: skip
+
+
+class Tiny:
+    """Models of a test: tiny, real, and loaded once."""
+
+    def __init__(self, clip_folder: Path, vqgan_folder: Path) -> None:
+        """Load them."""
+        self.seer = clip.load(clip_folder, space="pocket")
+        self.network = vqgan.load(vqgan_folder)
+
+    def generator(self, name: str, precision: str) -> Generator:
+        """Pixels, or the tiny VQGAN under the pocket's name."""
+        return Pixels() if name == "pixels" else self.network
+
+    def clip(self, name: str, precision: str) -> clip.Clip:
+        """The tiny CLIP, whatever is asked for."""
+        return self.seer
+
+
+@pytest.fixture(scope="module")
+def models(tiny_clip: Path, tiny_vqgan: Path) -> Tiny:
+    return Tiny(tiny_clip, tiny_vqgan)
+
+
+def _inputs(models: Tiny) -> Inputs:
+    pictures = {
+        digest: torch.rand(1, 3, 40, 60, generator=torch.Generator().manual_seed(seed))
+        for seed, digest in enumerate([HASH, OTHER])
+    }
+    vector = F.normalize(torch.ones(1, 32), dim=-1)
+    return Inputs(pictures, {HASH: vector})
+
+
+def _picture(models: Tiny, **given: Any) -> torch.Tensor:
+    *_, last = pipeline.run(make_request({**SMALL, **given}), models, _inputs(models))
+    return last.image
+
+
+def test_the_same_request_gives_the_same_picture(models: Tiny) -> None:
+    assert torch.equal(_picture(models), _picture(models))
+
+
+def test_an_image_target_does_not_depend_on_the_seed_or_the_state_of_chance(models: Tiny) -> None:
+    def goals(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        request = make_request({**SMALL, "seed": seed, "pictures": ({"sha256": HASH},)})
+        found = pipeline.targets(request, models.seer, _inputs(models))
+        return torch.cat([target.embedding for target in found])
+
+    assert torch.equal(goals(1), goals(2))
+
+
+def test_words_pictures_and_embeddings_become_targets_with_their_weights(models: Tiny) -> None:
+    request = make_request({
+        **SMALL, "prompt": "a fox::2 | fog::-1", "negative": "blur",
+        "regularise": {"text_off": 0.1},
+        "pictures": ({"sha256": HASH, "weight": 0.5, "stop": 0.2, "name": "cat.png"},),
+        "embeddings": ({"sha256": HASH, "space": "pocket", "name": "rain"},),
+    })  # fmt: skip
+    found = pipeline.targets(request, models.seer, _inputs(models))
+    assert [(target.name, target.weight, target.stop) for target in found] == [
+        ("a fox", 2, None), ("fog", -1, None), ("blur", -0.5, None),
+        ("written text, letters, a caption, a watermark", -0.1, None),
+        ("cat.png", 0.5, 0.2), ("rain", 1, None),
+    ]  # fmt: skip
+
+
+def test_equal_weights_of_words_and_pictures_pull_equally(pocket_models: Any) -> None:
+    """Calibration: without it, a picture starts nearer to other pictures and pulls less."""
+    seer = pocket_models.clip("pocket", "float32")
+    views = seer._unrelated
+    ratios = []
+    for calibrated in (False, True):
+        pulls = []
+        for goal in (
+            seer.embed_text(["a lighthouse"]),
+            seer.embed_text(["a bicycle"]),
+            views[:1],
+            views[5:6],
+        ):
+            others = (views @ goal[0]).clamp(-1, 1).acos()
+            slope = seer.unrelated_angle(goal) if calibrated else 1.0
+            pulls.append((others[others > 0.05].mean() / slope).item())
+        words, pictures = sum(pulls[:2]), sum(pulls[2:])
+        ratios.append(words / pictures)
+    assert abs(ratios[1] - 1) < 0.1
+    assert abs(ratios[1] - 1) < abs(ratios[0] - 1)
+
+
+def test_an_embedding_of_another_space_is_refused_with_the_way_out(models: Tiny) -> None:
+    vector = {"sha256": HASH, "space": "vit-b-32", "name": "rain"}
+    with pytest.raises(Refused, match=r"belongs to the CLIP 'vit-b-32'.* or use words instead"):
+        _picture(models, embeddings=(vector,))
+
+
+def test_a_missing_picture_is_asked_for_by_name(models: Tiny) -> None:
+    with pytest.raises(
+        Refused, match=r"needs a picture called 'cat.png' \(its hash begins 22222222\)"
+    ):
+        _picture(models, pictures=({"sha256": "2" * 64, "name": "cat.png"},))
+
+
+def test_a_picture_to_start_from_is_where_it_starts(models: Tiny) -> None:
+    request = make_request({**SMALL, "init": {"sha256": HASH}})
+    first = next(pipeline.run(request, models, _inputs(models)))
+    assert torch.equal(first.image, pipeline.fit(_inputs(models).pictures[HASH], (32, 32)))
+    noisy = make_request({**SMALL, "init": {"sha256": HASH}, "init_noise": 0.5})
+    assert not torch.equal(first.image, next(pipeline.run(noisy, models, _inputs(models))).image)
+
+
+def test_a_size_goes_to_the_nearest_the_generator_can_make() -> None:
+    assert pipeline.sizes(make_request({**SMALL, "width": 250, "height": 333}), 16) == [
+        (0, (336, 256))
+    ]
+
+
+def test_coarse_to_fine_grows_in_three_sizes(models: Tiny) -> None:
+    request = make_request({**SMALL, "width": 64, "height": 64, "steps": 8, "coarse_to_fine": True})
+    sides = [step.image.shape[-1] for step in pipeline.run(request, models)]
+    assert sides == [16] * 2 + [32] * 2 + [64] * 5
+
+
+def test_a_check_stops_a_run_in_the_middle_of_a_step(models: Tiny) -> None:
+    class Enough(Exception):
+        pass
+
+    left = itertools.count(60, -1)
+
+    def check() -> None:
+        if next(left) == 0:
+            raise Enough
+
+    with pytest.raises(Enough):
+        list(pipeline.run(make_request({**SMALL, "generator": "pocket"}), models, check=check))
+
+
+def test_both_losses_of_two_prompts_are_to_be_seen(models: Tiny) -> None:
+    request = make_request({**SMALL, "prompt": "a fox | snow", "regularise": {"smoothness": 0.1}})
+    first = next(pipeline.run(request, models))
+    assert set(first.losses) == {"a fox", "snow", "smoothness"}
+
+
+def test_a_plan_decides_what_was_left_open_the_same_way_every_time(models: Tiny) -> None:
+    request = make_request({**SMALL, "precision": "auto", "chunk": None, "threads": None})
+    settled = planner.settle(request)
+    assert settled == planner.settle(request)
+    assert settled.precision in ("float32", "bfloat16")
+    assert settled.chunk == 4
+    assert settled.threads >= 1
+
+
+def test_a_plan_keeps_what_was_asked(models: Tiny) -> None:
+    request, estimate = planner.plan(make_request(SMALL), models)
+    assert request == make_request(SMALL)
+    assert estimate.seconds > 0
+    assert str(estimate).startswith("about ")
+
+
+def test_more_work_is_predicted_to_take_longer_and_smaller_chunks_less_memory(models: Tiny) -> None:
+    base = make_request({**SMALL, "generator": "pocket"})
+    cost = planner.measure(base, models)
+
+    def predict(**change: Any) -> planner.Estimate:
+        return planner.estimate(base.model_copy(update=change), cost, 2, 32)
+
+    assert predict(steps=20).seconds == pytest.approx(10 * predict().seconds)
+    assert predict(width=64).seconds > predict().seconds
+    assert predict(width=64).bytes > predict().bytes
+    assert predict(chunk=1).bytes < predict().bytes
+    assert predict(coarse_to_fine=True, steps=100).seconds < predict(steps=100).seconds
+
+
+def test_predicted_memory_counts_what_autograd_keeps() -> None:
+    weight = torch.rand(1000, requires_grad=True)
+    seconds, kept = planner._probe(lambda: (weight.exp() * weight.sin()).sum())
+    assert seconds > 0
+    assert kept == 3 * 4000  # the results of exp and sin, and what sin was given
+
+
+def test_too_little_memory_takes_smaller_chunks_then_refuses_with_a_size_that_fits(
+    models: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = make_request(
+        {**SMALL, "generator": "pocket", "width": 512, "height": 512, "views": 32, "chunk": 32}
+    )
+    cost = planner.measure(big, models)
+    one = planner.estimate(big.model_copy(update={"chunk": 2}), cost, 2, 32).bytes
+    monkeypatch.setattr(planner, "measure", lambda request, models: cost)
+    monkeypatch.setattr(planner, "free_bytes", lambda device: one / 0.8)
+    request, _ = planner.plan(big, models)
+    assert request.chunk == 2
+    monkeypatch.setattr(planner, "free_bytes", lambda device: one / 3)
+    with pytest.raises(Refused, match=r"512x512 would need .* GB are free. \d+x\d+ would fit"):
+        planner.plan(big, models)
+
+
+class _Forgetful(Pixels):
+    """A generator that runs out of memory once, at its third picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures = 0
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        self.pictures += 1
+        if self.pictures == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().decode(latent)
+
+
+def test_when_memory_runs_out_the_run_goes_on_with_half_the_chunk_and_says_so(
+    models: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request: Request = make_request({**SMALL, "steps": 4})
+    calm = [made.step for made in planner.make(request, models, Inputs())]
+    forgetful = _Forgetful()
+    monkeypatch.setattr(models, "generator", lambda name, precision: forgetful)
+    said: list[str] = []
+    made = list(planner.make(request, models, Inputs(), tell=said.append))
+    assert [one.step.index for one in made] == [0, 1, 1, 2, 3, 4]  # the last one comes again
+    assert [one.request.chunk for one in made] == [4, 4, 2, 2, 2, 2]
+    assert said == ["Memory ran out: going on with 2 views at a time instead."]
+    assert (made[-1].step.image - calm[-1].image).abs().max() < 1e-4
+
+
+def test_an_error_that_is_not_about_memory_is_not_swallowed(
+    models: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str, precision: str) -> Generator:
+        raise RuntimeError("the disc is on fire")
+
+    monkeypatch.setattr(models, "generator", broken)
+    with pytest.raises(RuntimeError, match="on fire"):
+        list(planner.make(make_request(SMALL), models, Inputs()))
