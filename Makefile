@@ -34,12 +34,11 @@ bench: ready ## measure speed and memory
 golden: ready-test ## draw the golden pictures anew; look at every change before you commit it
 	$(PY) -m pytest --update-golden $(ARGS)
 
-lock: ready-test ## write constraints.txt from the requirement files
+lock: ready-test ## bring constraints.txt up to the requirement files; ARGS=--upgrade renews all
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
-	sed -n '/^#/p;/^[^#]/q' constraints.txt >constraints.new
-	cat requirements.txt requirements-test.txt | UV_PYTHON_DOWNLOADS=never $(PY) -m uv pip compile \
-		--universal --python-version 3.10 --no-annotate --no-header --quiet - >>constraints.new
-	mv constraints.new constraints.txt
+	UV_PYTHON_DOWNLOADS=never $(PY) -m uv pip compile --quiet --universal --python-version 3.10 \
+		--no-annotate --custom-compile-command "make lock" $(ARGS) \
+		--output-file constraints.txt requirements.txt requirements-test.txt
 
 ready:
 	@scripts/environment.sh run

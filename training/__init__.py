@@ -1,0 +1,1 @@
+"""Programs that make the pocket models: data, scenes and the trainings themselves."""

@@ -1,0 +1,133 @@
+"""Command line of the trainings: ``python -m training data``, then ``python -m training clip``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from training import clip, data
+from training.measure import Exam
+from training.pupil import (
+    Pupil,
+    export,
+    load_exported,
+    start_from_imagenet,
+    start_projection,
+    tokenizer,
+)
+from training.scenes import Batches, Studio
+from training.teacher import Teacher, encode_many, load_teacher
+from training.unrelated import draw_sheet
+from training.words import class_names, collect_texts, token_table, vet_words, without_synonyms
+
+
+def prepare_lessons(
+    net: Pupil, library: data.Library, teacher: Teacher, cache: Path
+) -> dict[str, torch.Tensor]:
+    """Texts as tokens and as the teacher's vectors; computed once and kept in the cache."""
+    file = cache / "lessons.pt"
+    if not file.exists():
+        texts = collect_texts(library, seed=0)
+        tokens = tokenizer(net)(texts)
+        short = tokens.argmax(1) < 16
+        texts = [t for t, keep in zip(texts, short.tolist(), strict=True) if keep]
+        names = [f"a photo of a {n}" for n in class_names()]
+        parts = {
+            "tokens": tokens[short][:, :16].int(),
+            "vectors": encode_many(teacher, texts),
+            "class_vectors": encode_many(teacher, names).float(),
+            "table": token_table(teacher, net.clip.token_embedding.weight.shape[1]),
+        }
+        torch.save(parts, file)
+    return torch.load(file, weights_only=True)
+
+
+def begin(net: Pupil, parts: dict[str, torch.Tensor]) -> clip.Lessons:
+    """Give the net its first weights, and hand over what there is to learn from texts alone."""
+    with torch.no_grad():
+        net.clip.token_embedding.weight.copy_(parts["table"])
+    rows = start_from_imagenet(net)
+    start_projection(net, rows, parts["class_vectors"])
+    return clip.Lessons(parts["tokens"], parts["vectors"], rows, parts["class_vectors"])
+
+
+def train_clip(args: argparse.Namespace) -> None:
+    """Train, measure now and then, and leave the model in OUT/clip."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    plan = clip.Plan(
+        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
+    )
+    teacher, library, net = load_teacher(), data.load(args.cache), Pupil()
+    shown = without_synonyms(vet_words(library.part(lambda p: not p.held_out), teacher))
+    lessons = begin(net, prepare_lessons(net, library, teacher, args.cache))
+    state = clip.new_state(net, plan)
+    if args.resume:
+        state = clip.resume(state, args.out / "checkpoint.pt")
+    exam = Exam(library)
+
+    def report(state: clip.State) -> dict[str, float]:
+        export(state.mean, args.out / "clip")
+        return exam.ask(state.mean)
+
+    scenes = Batches(Studio(shown, 96), plan.batch, args.seed)
+    state = clip.train(plan, state, scenes, teacher, lessons, args.out, report)
+    clip.log(args.out, {"step": state.step, "done": True, **report(state)})
+    draw_sheet(library, args.out / "clip")
+
+
+def fetch_data(args: argparse.Namespace) -> None:
+    """Fetch and render all pictures."""
+    data.prepare(args.cache)
+
+
+def measure_clip(args: argparse.Namespace) -> None:
+    """Print the held-out measures of an exported model as JSON."""
+    torch.set_num_threads(args.threads)
+    answers = Exam(data.load(args.cache)).ask(load_exported(args.weights))
+    sys.stdout.write(json.dumps(answers, indent=1) + "\n")
+
+
+TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "data": fetch_data,
+    "clip": train_clip,
+    "measure": measure_clip,
+}
+
+
+def read_command(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--cache", type=Path, default=data.CACHE, help="where fetched data is kept")
+    tasks = parser.add_subparsers(dest="task", required=True)
+    tasks.add_parser("data", help="fetch and render all pictures")
+    task = tasks.add_parser("clip", help="train the pocket CLIP")
+    task.add_argument("--out", type=Path, default=Path("runs/clip"), help="log, checkpoint, export")
+    task.add_argument("--minutes", type=float, default=85.0, help="length of the training")
+    task.add_argument("--steps", type=int, default=0, help="length in steps instead of minutes")
+    task.add_argument("--report", type=float, default=10.0, help="minutes between measurements")
+    task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
+    task.add_argument("--seed", type=int, default=0)
+    task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    task = tasks.add_parser("measure", help="measure an exported CLIP on held-out pictures")
+    task.add_argument("--weights", type=Path, default=Path("weights/clip"), help="its folder")
+    task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a task; a missing tool or file is one sentence, not a traceback."""
+    args = read_command(arguments)
+    try:
+        TASKS[args.task](args)
+    except (OSError, ImportError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

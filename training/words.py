@@ -1,0 +1,143 @@
+"""The texts that carry the teacher's knowledge of words over to the pocket model."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from training.data import Library, Picture
+from training.scenes import COLOURS, PAINTS, article, choose
+from training.settings import PHRASES
+from training.teacher import Teacher, encode_many
+
+# Words that no caption may use, so that they test what the text tower understands by itself.
+SYNONYMS = {
+    "kitten": "cat",
+    "puppy": "dog",
+    "automobile": "car",
+    "aeroplane": "airplane",
+    "bunny": "rabbit",
+    "serpent": "snake",
+    "blaze": "fire",
+    "timepiece": "watch",
+    "infant": "baby",
+    "vessel": "ship",
+    "cab": "taxi",
+    "steed": "horse",
+    "spud": "potato",
+    "aubergine": "eggplant",
+    "maize": "corn",
+    "piglet": "pig",
+    "simian": "monkey",
+    "cranium": "skull",
+    "spectacles": "glasses",
+    "dwelling": "house",
+    "bovine": "cow",
+    "footwear": "shoe",
+    "brolly": "umbrella",
+    "bike": "bicycle",
+    "hog": "boar",
+    "spacecraft": "rocket",
+    "tome": "book",
+    "sofa": "couch",
+    "present": "gift",
+    "primate": "gorilla",
+}
+SYNSETS = Path(timm.__file__).with_name("data") / "_info"
+
+
+def without_synonyms(library: Library) -> Library:
+    """Take the test's words out of all captions: drop them as keywords, drop drawings so named."""
+    pattern = re.compile(rf"\b({'|'.join(SYNONYMS)})s?\b")
+
+    def clean(p: Picture) -> Picture:
+        return replace(p, words=tuple(w for w in p.words if not pattern.search(w)))
+
+    kept = library.part(lambda p: not pattern.search(p.name))
+    return replace(kept, pictures=tuple(map(clean, kept.pictures)))
+
+
+def vet_words(library: Library, teacher: Teacher, least: float = 0.4) -> Library:
+    """Keep only keywords that mean about the same as the name (cosine in the teacher's space)."""
+    words = sorted({w for p in library.pictures for w in (p.name, *p.words)})
+    row = {w: i for i, w in enumerate(words)}
+    vectors = encode_many(teacher, words).float()
+
+    def vet(p: Picture) -> Picture:
+        near = [w for w in p.words if vectors[row[w]] @ vectors[row[p.name]] > least]
+        return replace(p, words=tuple(near))
+
+    return replace(library, pictures=tuple(map(vet, library.pictures)))
+
+
+def class_names() -> list[str]:
+    """The 1,000 ImageNet classes, first name each, in the order of the classifier's rows."""
+    names = dict(read_table("imagenet_synset_to_lemma.txt"))
+    synsets = (SYNSETS / "imagenet_synsets.txt").read_text().split()
+    return [names[s].split(",")[0].strip() for s in synsets]
+
+
+def read_table(name: str) -> Iterator[tuple[str, str]]:
+    """Rows of one of timm's tables: synset, text."""
+    for line in (SYNSETS / name).read_text().splitlines():
+        synset, _, text = line.partition("\t")
+        yield synset, text
+
+
+def collect_texts(library: Library, seed: int, variants: int = 40_000) -> list[str]:
+    """Names, keywords, WordNet's nouns and definitions, common words, and captions made of them.
+
+    Words alone, no pictures: held-out names may be among them.
+    """
+    rng = np.random.default_rng(seed)
+    own = [w for p in library.pictures for w in (p.name, *p.words)]
+    nouns = [
+        w.strip() for _, t in read_table("imagenet_synset_to_lemma.txt") for w in t.split(",")[:2]
+    ]
+    glosses = [t for _, t in read_table("imagenet_synset_to_definition.txt") if len(t) < 60]
+    common = [w for w in map(spoken, SimpleTokenizer().encoder) if re.fullmatch(r"[a-z]{3,}", w)]
+    things = [*own, *nouns]
+    made = [vary(rng, str(choose(rng, things))) for _ in range(variants)]
+    return sorted({*own, *nouns, *glosses, *common, *made, *SYNONYMS, *COLOURS})
+
+
+def vary(rng: np.random.Generator, thing: str) -> str:
+    """Put a thing into one of the captions' forms."""
+    place = choose(rng, choose(rng, list(PHRASES.values()))[0])
+    colour, other = choose(rng, PAINTS), choose(rng, list(COLOURS))
+    forms = (
+        article(thing),
+        f"a {colour} {thing}",
+        f"{article(thing)} on a {other} background",
+        f"a {colour} {thing} on a {other} background",
+        f"{article(thing)} {place}",
+        f"a painting of {article(thing)}",
+        f"a photo of {article(thing)}",
+        f"{article(thing)} and {article(str(choose(rng, list(COLOURS))))} circle",
+    )
+    return str(choose(rng, forms))
+
+
+def spoken(token: str) -> str:
+    """The text of a BPE token that ends a word; '' for pieces from within words."""
+    return token.removesuffix("</w>") if token.endswith("</w>") else ""
+
+
+def token_table(teacher: Teacher, width: int) -> Tensor:
+    """A first value for each BPE token's vector: what the teacher thinks of its text.
+
+    The sentence vectors, (49408, 384), are centred and turned to their main axes (PCA); whole words
+    then mean something from the first step on. Scaled to open_clip's usual deviation of 0.02.
+    """
+    tokens = [t.removesuffix("</w>") or "." for t in SimpleTokenizer().encoder]
+    vectors = encode_many(teacher, tokens).float()
+    vectors -= vectors.mean(0)
+    _, axes = torch.linalg.eigh(vectors.T @ vectors)  # eigenvalues ascend
+    table = vectors @ axes[:, -width:]
+    return table * (0.02 / table.std())
