@@ -1,0 +1,214 @@
+"""One `generate` at the command line: pictures on disk, and a way to go on when it is stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from app import options, pipeline, planner, results, saving
+from app.catalog import ModelError
+from app.errors import Failed, Refused
+from app.keeper import Keeper, final_size
+from app.models import Models
+from app.options import Asked, Typed
+from app.pipeline import Inputs
+from app.planner import Made
+from app.recipe import differences
+from app.request import Picture, Request, Vector
+from app.stopping import Stopped, stoppable, terminable
+from app.terminal import Progress, duration, hush, tell
+from guidance.optimise import Diverged, Snapshot
+
+Tell = Callable[[str], None]
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def generate(typed: Typed) -> None:
+    """Make every picture that was asked for.
+
+    Raises `Refused` or `ModelError` before any work, `Stopped` and `Failed` while working, when
+    the picture so far is kept and the message says where.
+    """
+    say: Tell = hush if typed.get("quiet") else tell
+    try:
+        with terminable():
+            jobs = prepare(typed, say)
+    except KeyboardInterrupt:
+        raise Stopped("Stopped before it began; nothing was written.") from None
+    with stoppable() as check:
+        for job in jobs:
+            make_picture(job, typed, say, check)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make: a settled request, where it goes, and what all pictures share."""
+
+    request: Request
+    place: Path
+    asked: Asked
+    models: Models
+
+
+def prepare(typed: Typed, say: Tell) -> list[Job]:
+    """Check all that was typed, load the models, say what it will cost. Nothing is written."""
+    asked = options.read(typed)
+    places = results.places(asked.requests, typed.get("out"))
+    models = Models(choose_device(typed.get("device")))
+    # the probes are to run as the run will
+    torch.set_num_threads(asked.requests[0].threads or torch.get_num_threads())
+    settled, expected = planner.plan(asked.requests[0], models, models.device)
+    if settled.embeddings:  # find out now whether they fit, before anything is said
+        _refuse_foreign(settled, asked.inputs, models)
+    _introduce(asked, settled, expected, models, places, say)
+    chosen = {name: getattr(settled, name) for name in ("chunk", "threads", "precision")}
+    return [
+        Job(request.model_copy(update=chosen), place, asked, models)
+        for request, place in zip(asked.requests, places, strict=True)
+    ]
+
+
+def choose_device(name: str | None) -> str:
+    """The device that was asked for, or the fastest there is. Raises `Refused`."""
+    there = [device for device in DEVICES if _is_there(device)]
+    if name is None:
+        return next(device for device in ("cuda", "mps", "cpu") if device in there)
+    if name not in there:
+        raise Refused(
+            "device", f"There is no device {name!r} here. This machine has: {', '.join(there)}."
+        )
+    return name
+
+
+def _is_there(device: str) -> bool:
+    mps = device == "mps" and torch.backends.mps.is_available()
+    return device == "cpu" or mps or (device == "cuda" and torch.cuda.is_available())
+
+
+def _refuse_foreign(request: Request, inputs: Inputs, models: Models) -> None:
+    """Embeddings must be of the CLIP they are for, and as long as its own."""
+    for guide in request.clips:
+        clip = models.clip(guide.name, request.precision)
+        width = clip.embed_text([""]).shape[-1]
+        for vector in request.embeddings:
+            numbers = inputs.embeddings[vector.sha256].shape[-1]
+            if vector.space == clip.space and numbers != width:
+                raise Refused(
+                    "embedding.width",
+                    f"{vector.name!r} holds {numbers} numbers; those of {clip.space} have {width}.",
+                )
+        pipeline.targets(request, clip, inputs)  # refuses those of another space
+
+
+# --- before it starts ------------------------------------------------------------------------
+
+
+def _introduce(
+    asked: Asked,
+    request: Request,
+    expected: planner.Estimate,
+    models: Models,
+    places: list[Path],
+    say: Tell,
+) -> None:
+    """Say what was understood, what it will cost, and what of it cannot be done to the letter."""
+    many = f"{len(places)} pictures, each " if len(places) > 1 else ""
+    for line in (
+        f"Steered by {steering(request)}.",
+        f"Made by {request.generator} for {', '.join(guide.name for guide in request.clips)} "
+        f"on {models.device}: {request.steps} steps, seed {request.seed}.",
+        f"It takes {many}{expected}. Ctrl-C stops it and keeps what is there.",
+        f"Results go to {places[0].parent.absolute()}.",
+        *notes(asked, request, models),
+    ):
+        say(line)
+
+
+def steering(request: Request) -> str:
+    """All that steers, with its weight, as it was understood."""
+    words = [(repr(prompt.text), prompt.weight) for prompt in pipeline.words(request)]
+    others: tuple[Picture | Vector, ...] = (*request.pictures, *request.embeddings)
+    given = [(repr(other.name), other.weight) for other in others]
+    return ", ".join(f"{what} ({weight:+g})" for what, weight in (*words, *given))
+
+
+def notes(asked: Asked, request: Request, models: Models) -> list[str]:
+    """Sentences about everything that is not exactly as asked for."""
+    told = list(asked.notes)
+    height, width = final_size(request, models)
+    if (width, height) != (request.width, request.height):
+        told.append(
+            f"The picture will be {width}x{height}, the nearest that {request.generator} can make."
+        )
+    told += [
+        sentence for one in asked.requests for sentence in unread(one, models, request.precision)
+    ]
+    if asked.repeated:
+        told += differences(asked.repeated, request, models)
+    if asked.resume:
+        told.append(f"Going on at step {asked.resume.index}.")
+    return list(dict.fromkeys(told))
+
+
+def unread(request: Request, models: Models, precision: str) -> Iterator[str]:
+    """Say which words are beyond what a CLIP reads."""
+    for guide in request.clips:
+        clip = models.clip(guide.name, precision)
+        for prompt in pipeline.words(request):
+            if rest := clip.unread(prompt.text):
+                yield f"The prompt is too long for {guide.name}, which does not read {rest!r}."
+
+
+# --- one picture -----------------------------------------------------------------------------
+
+
+def make_picture(job: Job, typed: Typed, say: Tell, check: Callable[[], None]) -> None:
+    """Make a picture, save it and print it; when that fails or is stopped, keep what is there."""
+    began, resume = time.monotonic(), job.asked.resume
+    first, last = resume.index if resume else 0, job.request.steps
+    progress = Progress(first, last, say, live=say is tell and sys.stderr.isatty())
+    keeper = Keeper(saving.free_name(job.place), job.models, typed, pictures=last - first + 1)
+    try:
+        with keeper:
+            for made in _run(job, check, progress.interject):
+                keeper.take(made)
+                progress.show(made.step.index, sum(made.step.losses.values()), made.step.last)
+    except Stopped:
+        progress.end()
+        raise Stopped(f"Stopped. {keeper.rescue()}") from None
+    except Exception as error:
+        progress.end()
+        if keeper.made is None and isinstance(error, Refused | ModelError):
+            raise  # it never began
+        raise Failed("run.failed", f"{_told(error)} {keeper.rescue()}") from error
+    progress.end()
+    seconds = time.monotonic() - began
+    say(f"Seed {job.request.seed}, {duration(seconds)}.")
+    keeper.report(seconds)
+
+
+def _run(job: Job, check: Callable[[], None], interject: Tell) -> Iterator[Made]:
+    resume = _moved(job.asked.resume, job.models.device)
+    return planner.make(
+        job.request, job.models, job.asked.inputs, resume=resume, check=check, tell=interject
+    )
+
+
+def _moved(snapshot: Snapshot | None, device: str) -> Snapshot | None:
+    """A snapshot as it was read from a file, on the device that goes on with it."""
+    if snapshot is None:
+        return None
+    places = {name: getattr(snapshot, name).to(device) for name in ("latent", "anchor", "average")}
+    return replace(snapshot, **places)
+
+
+def _told(error: Exception) -> str:
+    """Our own errors are sentences; of any other, the kind helps whoever is asked for help."""
+    ours = isinstance(error, Refused | Failed | Diverged | ModelError)
+    return str(error) if ours else f"The run failed ({type(error).__name__}: {error})."

@@ -1,0 +1,155 @@
+"""The page: a title, one tab per module, and how it is put on the network of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+import gradio as gr
+
+from app.tabs import Studio, generate
+from app.terminal import tell
+
+TABS = {"Generate": generate.tab}  # a row for each
+
+# (how often to look, how old) in seconds: every preview is a file, and they are cleared away.
+_TEMPORARY = (600, 3600)
+
+# Seconds before the models load, if no visitor comes sooner: importing torch would slow the page.
+_HEAD_START = 2
+
+# The visitor's own fonts: nothing is fetched. Dark on light and light on dark of 4.5:1 and more.
+_THEME = gr.themes.Base(
+    primary_hue="teal",
+    neutral_hue="stone",
+    font=("system-ui", "sans-serif"),
+    font_mono=("ui-monospace", "monospace"),
+).set(
+    body_background_fill="*neutral_50",
+    body_text_color_subdued="*neutral_500",
+    block_background_fill="white",
+    block_radius="*radius_lg",
+    block_label_text_color="*neutral_600",
+    block_title_text_color="*neutral_700",
+    block_info_text_color="*neutral_500",
+    block_info_text_color_dark="*neutral_400",
+    input_placeholder_color="*neutral_600",
+    input_placeholder_color_dark="*neutral_300",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
+    button_primary_text_color="white",
+)
+
+_CSS = """
+.gradio-container { width: 100% !important; max-width: 1120px !important;
+  margin: 0 auto !important; }
+#title h1 { margin: 0; font-size: 1.5rem; }
+#title p { margin: 0; color: var(--block-info-text-color); }
+#generate { min-height: 3.5rem; font-size: 1.15rem; }
+#status { min-height: 3.4rem; }
+#status p { margin: 0 0 .4rem; font-variant-numeric: tabular-nums; }
+#status progress { display: block; width: 100%; height: 4px; border: 0; border-radius: 2px;
+  appearance: none; background: var(--border-color-primary); overflow: hidden; }
+#status progress::-webkit-progress-bar { background: var(--border-color-primary); }
+#status progress::-webkit-progress-value { background: var(--primary-600); }
+#status progress::-moz-progress-bar { background: var(--primary-600); }
+#preview img, #result img { width: 100%; height: 100%; object-fit: contain; }
+#preview:not(:has(img))::after { content: "Your picture will grow here."; position: absolute;
+  top: calc(50% + 1.5rem); width: 100%; text-align: center; color: var(--block-info-text-color); }
+#generator input, #clip input { text-overflow: ellipsis; }
+#details dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
+#details dt { color: var(--block-info-text-color); }
+#details dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 640px) {
+  #buttons { flex-direction: row; }
+  #generate { flex: 3; }
+  #stop { flex: 1; min-width: 0; }
+  #preview, #result { height: auto !important; aspect-ratio: 1; }
+}
+"""
+
+_JS = """() => {
+  document.documentElement.lang = "en";
+  const status = document.querySelector("#status");
+  status.setAttribute("role", "status");
+  status.setAttribute("aria-live", "polite");
+  for (const field of document.querySelectorAll("#seed input, #steps input, #views input"))
+    field.inputMode = "numeric";  // a phone shows digits
+  const press = (id) => document.querySelector(id)?.click();
+  document.addEventListener("keydown", (event) => {
+    const open = event.target.closest('[aria-expanded="true"]');  // a menu: Escape closes that
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press("#generate");
+    if (event.key === "Escape" && !open) press("#stop");
+  });
+}"""
+
+_LOOKS: dict[str, Any] = {"theme": _THEME, "css": _CSS, "js": _JS, "footer_links": []}
+_LIMITS: dict[str, Any] = {
+    "server_name": "127.0.0.1",
+    "share": False,
+    "max_file_size": "25mb",
+    "state_session_capacity": 200,
+    "enable_monitoring": False,
+    "ssr_mode": False,
+    "mcp_server": False,
+}
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """Lay out the page; nothing is loaded or started."""
+    with gr.Blocks(title="Synesthete", analytics_enabled=False, delete_cache=_TEMPORARY) as demo:
+        gr.Markdown("# Synesthete\nWords and pictures steer a picture.", elem_id="title")
+        for name, tab in TABS.items():
+            with gr.Tab(name) if len(TABS) > 1 else nullcontext():
+                tab(demo, studio)
+        demo.queue(max_size=64, default_concurrency_limit=None, api_open=False)
+    return demo
+
+
+def open_page(demo: gr.Blocks, port: int | None = None, *, browser: bool = False) -> str:
+    """Serve the page to this machine, return its address. Raises OSError when the port is taken."""
+    _, address, _ = demo.launch(
+        server_port=port,
+        inbrowser=browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        **_LOOKS,
+        **_LIMITS,
+    )
+    return address
+
+
+def serve(demo: gr.Blocks, studio: Studio) -> None:
+    """Do what the command line of `app.py` says, until Ctrl-C."""
+    parser = _parser()
+    asked = parser.parse_args()
+    try:
+        address = open_page(demo, asked.port, browser=asked.open)
+    except OSError:
+        wanted = f"The port {asked.port} is taken" if asked.port else "No port is free"
+        parser.error(f"{wanted}. Choose another with --port.")
+    tell(f"Synesthete is at {address} (Ctrl-C ends it).")
+    loading = threading.Timer(_HEAD_START, studio.worker)
+    loading.start()
+    demo.block_thread()
+    loading.cancel()
+    studio.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("app.py", description="Open the studio on this machine.")
+    port = os.environ.get("PORT") or os.environ.get("GRADIO_SERVER_PORT")
+    parser.add_argument("--port", type=_port, default=port, help="else PORT, else the first free")
+    parser.add_argument("--open", action="store_true", help="open it in the browser, too")
+    return parser
+
+
+def _port(typed: str) -> int:
+    if not (typed.isdecimal() and 0 < int(typed) < 2**16):
+        raise argparse.ArgumentTypeError(f"{typed!r} is no port: use 1 to 65535, like 7860")
+    return int(typed)

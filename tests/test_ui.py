@@ -1,0 +1,338 @@
+"""The page without a browser: what its handlers say, show and refuse, and what it costs to open."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image as Picture
+
+from app import catalog, options, planner, ui, worker
+from app.errors import Failed
+from app.images import read_recipe
+from app.models import Models
+from app.request import CHOICES, Request
+from app.tabs import Studio, generate
+from app.worker import Worker
+
+GIVEN = {
+    "prompt": "a red apple",
+    "negative": "",
+    "quality": "draft",
+    "size": "32x32",
+    "seed": "7",
+    "fresh": False,
+    "start": "flat",
+    "init": None,
+    "init_noise": 0,
+    "image_prompt": None,
+    "image_weight": 1,
+    "generator": "pixels",
+    "clip": "pocket",
+    "steps": "3",
+    "views": "2",
+}
+LONG = {**GIVEN, "steps": "2000"}
+
+
+@pytest.fixture(scope="module")
+def models(tiny_clip: Path, tiny_vqgan: Path) -> Iterator[Models]:
+    """The pocket models are tiny, and loaded once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for table, folder in ((catalog.CLIPS, tiny_clip), (catalog.GENERATORS, tiny_vqgan)):
+            patch.setitem(table, "pocket", replace(table["pocket"], folder=str(folder)))
+        yield Models("cpu")
+
+
+@pytest.fixture
+def studio(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
+    """A studio whose results go to a folder of the test."""
+    monkeypatch.setenv("SYNESTHETE_RESULTS", str(tmp_path))
+    studio = Studio(lambda: Worker(models))
+    yield studio
+    studio.close()
+
+
+async def collect(changes: AsyncIterator[generate.Change]) -> tuple[list[Any], gr.Error | None]:
+    """All changes of the page, and the error they end with, if any."""
+    seen = []
+    try:
+        async for change in changes:
+            seen.append(change)
+    except gr.Error as error:
+        return seen, error
+    return seen, None
+
+
+def watch(changes: AsyncIterator[generate.Change]) -> tuple[list[Any], gr.Error | None]:
+    """Collect in a thread of its own: the browser tests leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, collect(changes)).result()
+
+
+def press(studio: Studio, given: dict[str, Any]) -> tuple[list[Any], gr.Error | None]:
+    """What a visitor sees after pressing Generate."""
+    return watch(generate.course(studio, given, threading.Event()))
+
+
+def order(studio: Studio, given: dict[str, Any]) -> worker.Run:
+    """A run on the worker's list."""
+    return studio.worker().result().order(generate.typed(given), threading.Event())
+
+
+def text(change: generate.Change) -> str:
+    """The status line without its markup."""
+    return re.sub("<[^>]*>", "", change.get("status", ""))
+
+
+# --- before anything happens -----------------------------------------------------------------
+
+
+def test_the_page_is_laid_out_without_torch() -> None:
+    """Torch takes seconds to import, and the page is to be there first."""
+    code = (
+        "import sys\n"
+        "from app.tabs import Studio\n"
+        "from app.ui import build\n"
+        "build(Studio())\n"
+        "print(*{'torch', 'kornia', 'open_clip'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+def test_what_people_choose_from_is_what_there_is() -> None:
+    assert [name for _, name in generate.STARTS] == list(CHOICES["start"])
+    assert [name for _, name in generate.QUALITIES] == list(CHOICES["quality"])
+    assert all(options.size(size) for _, size in generate.SIZES if size)
+
+
+def test_a_visitor_hears_when_the_models_are_ready(studio: Studio) -> None:
+    seen, _ = watch(generate.greeting(studio))
+    assert [text(change) for change in seen] == [
+        "The models are loading. Go ahead meanwhile.",
+        "Ready.",
+    ]
+
+
+def test_a_visitor_hears_why_the_models_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = replace(catalog.CLIPS["pocket"], folder=str(tmp_path / "nowhere"))
+    monkeypatch.setitem(catalog.CLIPS, "pocket", nowhere)
+    studio = Studio(lambda: Worker(Models("cpu")))
+    seen, _ = watch(generate.greeting(studio))
+    studio.close()
+    assert "pocket cannot be loaded" in text(seen[-1])
+
+
+@pytest.mark.parametrize("typed", ["0", "65536", "-1", "http", "7860.5", ""])
+def test_a_wrong_port_is_refused(typed: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="1 to 65535"):
+        ui._port(typed)
+
+
+def test_a_taken_port_is_told_in_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = subprocess.run(
+            [sys.executable, "app.py"],
+            cwd=Path(ui.__file__).parents[1],
+            env={**os.environ, "PORT": str(port)},
+            capture_output=True,
+            text=True,
+        )
+    assert found.returncode == 2
+    assert found.stderr.endswith(f"The port {port} is taken. Choose another with --port.\n")
+    assert "Traceback" not in found.stderr
+
+
+# --- fields become options -------------------------------------------------------------------
+
+
+def test_every_field_is_an_option_of_the_command_line() -> None:
+    filled = {**GIVEN, "init": "a.png", "image_prompt": "b.png", "negative": "fog"}
+    known = {*Request.model_fields, *options.READERS, "quality"}
+    assert set(generate.typed(filled)) <= known
+    assert filled.keys() - generate.typed(filled).keys() == {"fresh", "image_weight", "start"}
+
+
+def test_what_is_empty_is_left_to_the_quality() -> None:
+    empty = {**GIVEN, "size": "", "steps": "", "views": " ", "fresh": True}
+    assert generate.typed(empty).keys() & {"size", "steps", "views", "seed"} == set()
+
+
+def test_a_seed_of_0_is_a_seed() -> None:
+    assert generate.typed({**GIVEN, "seed": "0"})["seed"] == 0
+
+
+def test_a_picture_that_steers_has_its_weight() -> None:
+    given = {**GIVEN, "image_prompt": "a.png", "image_weight": -0.5}
+    assert generate.typed(given)["image_prompt"] == ["a.png::-0.5"]
+
+
+# --- a run -----------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_a_picture_that_carries_its_recipe(studio: Studio, tmp_path: Path) -> None:
+    seen, error = press(studio, GIVEN)
+    assert error is None
+    shown = Path(
+        next(change for change in seen if "result" in change and "value" in change["result"])[
+            "result"
+        ]["value"]
+    )
+    (saved,) = tmp_path.glob("*.png")
+    assert saved.name == "a-red-apple-seed7.png"
+    assert shown.read_bytes() == saved.read_bytes()
+    assert read_recipe(shown)["request"]["steps"] == 3
+
+
+def test_the_buttons_change_places_and_back(studio: Studio) -> None:
+    seen, _ = press(studio, GIVEN)
+    states = [
+        (change["generate"]["interactive"], change["stop"]["interactive"])
+        for change in seen
+        if "generate" in change
+    ]
+    assert states == [(False, True), (True, False)]
+
+
+def test_the_used_seed_is_shown(studio: Studio) -> None:
+    seen, _ = press(studio, {**GIVEN, "fresh": True, "seed": ""})
+    (seed,) = {change["seed"] for change in seen if "seed" in change}
+    assert f"<dt>Seed</dt><dd>{seed}</dd>" in next(
+        change["details"] for change in reversed(seen) if "details" in change
+    )
+
+
+def test_a_stopped_run_keeps_its_picture(studio: Studio, tmp_path: Path) -> None:
+    run = order(studio, LONG)
+    while not run.look:
+        assert not run.over.wait(0.01)
+    run.stop.set()
+    assert run.over.wait(30)
+    assert run.error == ""
+    index = run.look.made.step.index
+    assert run.saved == tmp_path / f"a-red-apple-seed7-step{index}.png"
+    assert read_recipe(run.saved)["run"]["steps"] == index
+    assert f"Stopped at step {index} of 2000" in text(generate.outcome(run))
+
+
+def test_a_run_that_fails_keeps_its_picture_and_says_why(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = planner.make
+
+    def fail(*args: Any, **kwargs: Any) -> Iterator[planner.Made]:
+        yield next(make(*args, **kwargs))
+        raise Failed("test", "The power went <out>.")
+
+    monkeypatch.setattr(planner, "make", fail)
+    seen, error = press(studio, GIVEN)
+    assert error is not None
+    assert error.message == "The power went &lt;out&gt;."
+    assert text(seen[-1]) == "The power went &lt;out&gt;."
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a-red-apple-seed7-step0.png"]
+
+
+def test_a_bug_is_told_in_a_sentence_and_logged_in_full(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    studio.worker().result().warm.result()
+    monkeypatch.setattr(planner, "plan", lambda *args: 1 / 0)
+    _, error = press(studio, GIVEN)
+    assert error is not None
+    assert error.message.startswith("Something went wrong that should not have")
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"prompt": " "}, "Nothing steers the picture yet"),
+        ({"prompt": "a::30"}, "The weight 30 of 'a' is out of range"),
+        ({"size": "huge"}, "'huge' is no size"),
+        ({"size": "4000"}, "width: Input should be less than or equal to 2048"),
+        ({"seed": str(2**64)}, "seed: Input should be less than"),
+        ({"steps": "ten"}, "steps: 'ten' is no whole number"),
+        ({"steps": "0"}, "steps: Input should be greater than"),
+        ({"init": __file__}, "is no picture that we can read"),
+        ({"generator": "coco"}, "coco has not been fetched"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence(
+    studio: Studio, tmp_path: Path, wrong: dict[str, Any], sentence: str
+) -> None:
+    seen, error = press(studio, {**GIVEN, **wrong})
+    assert error is not None
+    assert sentence in error.message
+    assert seen[-1]["generate"]["interactive"] is True
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_to_start_from_and_one_that_steers(studio: Studio, tmp_path: Path) -> None:
+    picture = tmp_path / "given.png"
+    Picture.new("RGB", (48, 32), "orange").save(picture)
+    given = {**GIVEN, "init": str(picture), "init_noise": 0.5, "image_prompt": str(picture)}
+    run = order(studio, given)
+    assert run.over.wait(60)
+    assert run.error == ""
+    request = read_recipe(run.saved)["request"]
+    assert request["init"]["name"] == "given.png"
+    assert request["init_noise"] == 0.5
+    assert "'given.png' (+1)" in run.steering
+
+
+def test_words_of_visitors_are_shown_as_words(studio: Studio) -> None:
+    seen, _ = press(studio, {**GIVEN, "prompt": "<img src=x onerror=alert(1)>"})
+    shown = "".join(change.get("details", "") for change in seen)
+    assert "<img" not in shown
+    assert "&lt;img" in shown
+
+
+# --- several visitors ------------------------------------------------------------------------
+
+
+def test_the_second_waits_for_the_first(studio: Studio) -> None:
+    first, second = order(studio, LONG), order(studio, GIVEN)
+    assert studio.worker().result().ahead(second) == 1
+    assert text({"status": generate.progress(second, 1)}) == "Waiting: 1 picture before yours."
+    assert second.look is None
+    first.stop.set()
+    assert second.over.wait(60)
+    assert first.over.is_set()
+    assert second.saved
+
+
+def test_who_leaves_while_waiting_is_passed_over(studio: Studio, tmp_path: Path) -> None:
+    first, second = order(studio, LONG), order(studio, {**GIVEN, "prompt": "a pear"})
+    second.stop.set()
+    first.stop.set()
+    assert second.over.wait(60)
+    assert text(generate.outcome(second)) == "Stopped before it began."
+    assert not list(tmp_path.glob("a-pear*"))
+
+
+def test_closing_the_studio_keeps_what_is_there(studio: Studio) -> None:
+    run = order(studio, LONG)
+    while not run.look:
+        assert not run.over.wait(0.01)
+    studio.close()
+    assert run.over.is_set()
+    assert run.saved
