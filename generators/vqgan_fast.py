@@ -22,12 +22,12 @@ def arrange(decoder: nn.Module, post_quant_conv: nn.Module, precision: torch.dty
     than the published one is cast and left as it is. Gradients reach the cells, not the weights.
     """
     layers = [post_quant_conv, decoder]
-    if isinstance(decoder, published.Decoder):
+    if isinstance(decoder, published.Decoder) and isinstance(post_quant_conv, nn.Conv2d):
         layers = [Conv(post_quant_conv), *_layers(decoder)]
-    return nn.Sequential(*layers).to(dtype=precision, memory_format=torch.channels_last)
+    return nn.Sequential(*layers).to(precision).to(memory_format=torch.channels_last)
 
 
-def _layers(decoder: nn.Module) -> Iterator[nn.Module]:
+def _layers(decoder: Any) -> Iterator[nn.Module]:
     """The layers of the published decoder in the order in which they are used."""
     yield Conv(decoder.conv_in)
     yield Residual(decoder.mid.block_1)
@@ -45,7 +45,7 @@ def _layers(decoder: nn.Module) -> Iterator[nn.Module]:
 
 
 class _Frozen(torch.autograd.Function):
-    """A linear layer that is not trained. torch's own would keep its input for the weights' sake."""
+    """A linear layer that is not trained: torch's own would keep its input for the weights."""
 
     @staticmethod
     def forward(
@@ -62,14 +62,15 @@ class _Frozen(torch.autograd.Function):
 class Conv(nn.Module):
     """A convolution of stride 1."""
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: nn.Conv2d) -> None:
         """Share the weights of `conv`."""
         super().__init__()
-        self.weight, self.bias, self.padding = conv.weight, conv.bias, conv.padding
+        self.weight, self.bias = conv.weight, conv.bias
+        self.padding = conv.kernel_size[0] // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, d, h, w)."""
-        return _Frozen.apply(x, self._layer, self._adjoint)  # type: ignore[no-any-return]
+        return _Frozen.apply(x, self._layer, self._adjoint)
 
     def _layer(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, padding=self.padding)
@@ -85,7 +86,7 @@ class Upsample(nn.Module):
     summed beforehand, which leaves 4/9 of the work.
     """
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: nn.Conv2d) -> None:
         """Sum the weights of `conv`, (d, c, 3, 3), to (c, d, 4, 4)."""
         super().__init__()
         kernel = F.conv2d(
@@ -94,11 +95,12 @@ class Upsample(nn.Module):
             padding=1,
         )
         summed = kernel.unflatten(0, conv.weight.shape[:2]).squeeze(2).transpose(0, 1)
-        self.weight, self.bias = nn.Parameter(summed, requires_grad=False), conv.bias
+        self.weight = nn.Parameter(summed, requires_grad=False)
+        self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, d, 2 h, 2 w)."""
-        return _Frozen.apply(x, self._layer, self._adjoint)  # type: ignore[no-any-return]
+        return _Frozen.apply(x, self._layer, self._adjoint)
 
     def _layer(self, x: Tensor) -> Tensor:
         return F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
@@ -110,9 +112,9 @@ class Upsample(nn.Module):
 class _NormSilu(torch.autograd.Function):
     """silu(group_norm(x)), keeping x alone.
 
-    With n = a x + b (a, b of each channel) and d the gradient at n, torch's formula
-    dx = a d + e x + f (e, f of each group) is two sums and two passes. torch's own backward, in
-    half precision and channels last, takes about five times as long on a CPU.
+    The norm is n = a x + b, with a and b of each channel. With d the gradient at n, that at x is
+    a d + e x + f, with e and f of each group: two sums and two passes. The backward pass of torch's
+    own norm takes several times as long on a CPU in half precision and channels last.
     """
 
     @staticmethod
@@ -127,33 +129,33 @@ class _NormSilu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, mean, rstd, weight, bias = ctx.saved_tensors
-        b, c, h, w = x.shape
-        groups = mean.shape[1]
+        channels, groups = len(weight), mean.shape[1]
+        weight, mean, rstd = weight.float(), mean.float(), rstd.float()
 
-        def channels(values: Tensor) -> Tensor:  # (b, g) or (b, c) -> (b, c, 1, 1)
-            repeated = values.repeat_interleave(c // values.shape[1], dim=1)
-            return repeated.to(x.dtype)[:, :, None, None]
+        def spread(values: Tensor) -> Tensor:  # (b, g) -> (b, c)
+            return values.repeat_interleave(channels // groups, dim=1)
 
-        def grouped(values: Tensor) -> Tensor:  # (b, c, h, w) -> (b, g), weighted sums
-            sums = values.sum(dim=(2, 3)).float() * weight.float()
-            return sums.unflatten(1, (groups, -1)).sum(dim=2)
+        def fit(values: Tensor) -> Tensor:  # (b, c) -> as x has it
+            return values.to(x.dtype)[:, :, None, None]
 
-        mean, rstd = mean.float(), rstd.float()
-        scale = rstd.repeat_interleave(c // groups, dim=1) * weight.float()  # (b, c)
-        shift = bias.float() - mean.repeat_interleave(c // groups, dim=1) * scale
-        normal = torch.addcmul(channels(shift), x, channels(scale))
+        def mean_of(values: Tensor) -> Tensor:  # (b, c, h, w) -> (b, g), weighted
+            each = values.mean(dim=(2, 3)).float() * weight
+            return each.unflatten(1, (groups, -1)).mean(dim=2)
+
+        a = spread(rstd) * weight
+        normal = torch.addcmul(fit(bias.float() - spread(mean) * a), x, fit(a))
         d = torch.ops.aten.silu_backward(gradient, normal)
-        total = grouped(d)
-        slope = (total * mean - grouped(d * x)) * rstd**3 / (h * w * c // groups)
-        rest = -slope * mean - total * rstd / (h * w * c // groups)
-        dx = torch.addcmul(channels(rest), x, channels(slope)).addcmul_(d, channels(scale))
+        level = mean_of(d)
+        e = (level * mean - mean_of(d * x)) * rstd**3
+        f = -e * mean - level * rstd
+        dx = torch.addcmul(fit(spread(f)), x, fit(spread(e))).addcmul_(d, fit(a))
         return dx, None, None, None, None
 
 
 class NormSilu(nn.Module):
     """Group normalisation, then x sigmoid(x)."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, norm: nn.GroupNorm) -> None:
         """Share the weights of `norm`."""
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
@@ -161,15 +163,13 @@ class NormSilu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> the same shape."""
-        return _NormSilu.apply(  # type: ignore[no-any-return]
-            x, self.weight, self.bias, self.groups, self.eps
-        )
+        return _NormSilu.apply(x, self.weight, self.bias, self.groups, self.eps)
 
 
 class Residual(nn.Module):
     """The published ResnetBlock without time and dropout, which a VQGAN does not use."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         """Share the weights of `block`."""
         super().__init__()
         self.first = nn.Sequential(NormSilu(block.norm1), Conv(block.conv1))
@@ -185,7 +185,7 @@ class Residual(nn.Module):
 class Attention(nn.Module):
     """The published AttnBlock: every pixel looks at every pixel, with one head."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         """Share the weights of `block`."""
         super().__init__()
         self.norm = block.norm

@@ -20,11 +20,11 @@ def arrange(tower: nn.Module, precision: torch.dtype) -> nn.Module:
     The tower given is taken over: its weights are shared and cast in place. One that is no plain
     vision transformer is cast and left as it is. Gradients reach the views, not the weights.
     """
-    cast = tower.to(dtype=precision, memory_format=torch.channels_last)
+    cast = tower.to(precision).to(memory_format=torch.channels_last)
     return Tower(cast) if _is_plain(cast) else cast
 
 
-def _is_plain(tower: nn.Module) -> bool:
+def _is_plain(tower: Any) -> bool:
     """Whether it is CLIP's own vision transformer, whose vector is that of its class token."""
     return (
         isinstance(tower, VisionTransformer)
@@ -38,7 +38,7 @@ def _is_plain(tower: nn.Module) -> bool:
 class Tower(nn.Module):
     """CLIP's vision transformer. Dosovitskiy et al., arXiv 2010.11929; Radford et al., 2021."""
 
-    def __init__(self, tower: nn.Module) -> None:
+    def __init__(self, tower: Any) -> None:
         """Share the weights of `tower`."""
         super().__init__()
         self.patch = tower.patch_size[0]
@@ -71,7 +71,7 @@ class Tower(nn.Module):
 class Block(nn.Module):
     """Attention and a perceptron, each added to what comes in."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         """Share the weights of `block`."""
         super().__init__()
         self.norm_1, self.attention, self.scale_1 = block.ln_1, Attention(block.attn), block.ls_1
@@ -89,7 +89,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Several heads; their number and scale are the published ones."""
 
-    def __init__(self, published: nn.MultiheadAttention) -> None:
+    def __init__(self, published: Any) -> None:
         """Share the weights of `published`, with the queries apart from keys and values."""
         super().__init__()
         weight, bias, width = published.in_proj_weight, published.in_proj_bias, published.embed_dim
@@ -129,7 +129,7 @@ class _QuickGELU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (steep,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(gradient, steep)  # type: ignore[no-any-return]
+        return torch.ops.aten.silu_backward(gradient, steep)
 
 
 class QuickGELU(nn.Module):
@@ -137,12 +137,13 @@ class QuickGELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        return _QuickGELU.apply(x)  # type: ignore[no-any-return]
+        return _QuickGELU.apply(x)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A layer around weights that exist already."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
     layer.weight = nn.Parameter(weight, requires_grad=False)
-    layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
     return layer

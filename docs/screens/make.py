@@ -1,0 +1,105 @@
+"""Take the pictures of the page that the documents show: `python docs/screens/make.py`.
+
+Needs the packages of requirements-test.txt and Debian's chromium. On a machine that has nothing
+else to do, it takes about two minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CHROMIUM = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", "--disable-gpu"]}
+DESKTOP = {"viewport": {"width": 1200, "height": 860}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+COLOURS = 256  # enough for a page, and a third of the size
+LONG = 1_800_000  # milliseconds
+
+
+@contextmanager
+def studio() -> Iterator[str]:
+    """The address of a studio that writes to a home of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, str(ROOT / "app.py")]
+        surroundings = {**os.environ, "HOME": home}
+        process = subprocess.Popen(command, env=surroundings, stderr=subprocess.PIPE, text=True)
+        assert process.stderr
+        try:
+            yield next(line.split()[3] for line in process.stderr if " is at " in line)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def shoot(page: Page, name: str, *, whole: bool = False) -> None:
+    """Save what is to be seen, or the whole page."""
+    page.mouse.move(0, 0)
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)  # for what fades in
+    picture = Image.open(BytesIO(page.screenshot(full_page=whole))).convert("RGB")
+    picture.quantize(COLOURS, kmeans=1).save(HERE / f"{name}.png", optimize=True)
+
+
+def say(page: Page, pattern: str) -> None:
+    """Wait until the status line says so."""
+    expect(page.locator("#status p")).to_have_text(re.compile(pattern), timeout=LONG)
+
+
+def ask(page: Page, prompt: str, seed: int) -> None:
+    """Ask for a quick picture."""
+    page.locator("#prompt textarea").fill(prompt)
+    page.locator("#quality").get_by_label("Draft").check()
+    page.locator("#seed input").fill(str(seed))
+    page.locator("#generate").click()
+
+
+def main() -> None:
+    """Take them all."""
+    with studio() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**CHROMIUM)
+
+        def visit(**how: object) -> Page:
+            page = browser.new_page(**how)
+            page.goto(address, wait_until="domcontentloaded")
+            say(page, "Ready")
+            return page
+
+        page = visit(**DESKTOP)
+        shoot(page, "idle")
+        ask(page, "a red apple on a blue background", 7)
+        say(page, r"Step 2\d of")
+        shoot(page, "running")
+        say(page, "Done")
+        shoot(page, "done")
+        page.locator("#prompt textarea").fill("a red apple::30")
+        page.locator("#generate").click()
+        expect(page.locator("[data-testid=toast-body]")).to_be_visible()
+        shoot(page, "error")
+
+        page = visit(color_scheme="dark", **DESKTOP)
+        ask(page, "a sunset over the sea", 7)
+        say(page, "Done")
+        shoot(page, "dark")
+
+        page = visit(**PHONE)
+        ask(page, "a tree in a green field", 7)
+        say(page, "Done")
+        shoot(page, "phone")
+        page.get_by_role("button", name="Advanced").click()
+        shoot(page, "phone-whole", whole=True)
+
+
+if __name__ == "__main__":
+    main()
