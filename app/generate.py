@@ -18,7 +18,7 @@ from app.models import Models
 from app.options import Asked, Typed
 from app.pipeline import Inputs
 from app.planner import Made
-from app.recipe import differences
+from app.recipe import differences, hashes
 from app.request import Picture, Request, Vector
 from app.stopping import Stopped, stoppable, terminable
 from app.terminal import Progress, duration, hush, tell
@@ -29,8 +29,8 @@ Tell = Callable[[str], None]
 DEVICES = ("cpu", "cuda", "mps")
 
 
-def generate(typed: Typed) -> None:
-    """Make every picture that was asked for.
+def generate(typed: Typed) -> list[Path]:
+    """Make every picture that was asked for, and return where they are.
 
     Raises `Refused` or `ModelError` before any work, `Stopped` and `Failed` while working, when
     the picture so far is kept and the message says where.
@@ -42,8 +42,7 @@ def generate(typed: Typed) -> None:
     except KeyboardInterrupt:
         raise Stopped("Stopped before it began; nothing was written.") from None
     with stoppable() as check:
-        for job in jobs:
-            make_picture(job, typed, say, check)
+        return [make_picture(job, typed, say, check) for job in jobs]
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ def prepare(typed: Typed, say: Tell) -> list[Job]:
     settled, expected = planner.plan(asked.requests[0], models, models.device)
     if settled.embeddings:  # find out now whether they fit, before anything is said
         _refuse_foreign(settled, asked.inputs, models)
+    hashes(settled, models)  # now, for they are remembered: stopping must not have to wait
     _introduce(asked, settled, expected, models, places, say)
     chosen = {name: getattr(settled, name) for name in ("chunk", "threads", "precision")}
     return [
@@ -168,7 +168,7 @@ def unread(request: Request, models: Models, precision: str) -> Iterator[str]:
 # --- one picture -----------------------------------------------------------------------------
 
 
-def make_picture(job: Job, typed: Typed, say: Tell, check: Callable[[], None]) -> None:
+def make_picture(job: Job, typed: Typed, say: Tell, check: Callable[[], None]) -> Path:
     """Make a picture, save it and print it; when that fails or is stopped, keep what is there."""
     began, resume = time.monotonic(), job.asked.resume
     first, last = resume.index if resume else 0, job.request.steps
@@ -190,7 +190,7 @@ def make_picture(job: Job, typed: Typed, say: Tell, check: Callable[[], None]) -
     progress.end()
     seconds = time.monotonic() - began
     say(f"Seed {job.request.seed}, {duration(seconds)}.")
-    keeper.report(seconds)
+    return keeper.report(seconds)
 
 
 def _run(job: Job, check: Callable[[], None], interject: Tell) -> Iterator[Made]:

@@ -106,15 +106,16 @@ class Keeper:
         generator = self.models.generator(made.request.generator, made.request.precision)
         return generator.decode(self.snapshot.average)
 
-    def report(self, seconds: float) -> None:
-        """Print where the picture is; with --json, all about it on one line."""
-        if self.made is None or self.path is None:
-            return
+    def report(self, seconds: float) -> Path:
+        """Print where the finished picture is; with --json, all about it on one line."""
+        assert self.made is not None  # a run ends with its last step, or with an error
+        assert self.path is not None
         if not self.typed.get("json"):
             sys.stdout.write("".join(f"{path}\n" for path in (self.path, self.film_path) if path))
         else:
             sys.stdout.write(json.dumps(self._about(self.made, seconds)) + "\n")
         sys.stdout.flush()
+        return self.path
 
     def _about(self, made: Made, seconds: float) -> dict[str, Any]:
         return {

@@ -26,9 +26,9 @@ MOST_SIDE = 2048
 
 # What each quality asks for, unless a request says otherwise.
 QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"steps": 50, "views": 12, "width": 192, "height": 192},
-    "normal": {"steps": 120, "views": 16, "width": 256, "height": 256},
-    "best": {"steps": 300, "views": 32, "width": 256, "height": 256, "ema": 0.9},
+    "draft": {"steps": 40, "views": 8, "width": 128, "height": 128},
+    "normal": {"steps": 90, "views": 12, "width": 192, "height": 192},
+    "best": {"steps": 300, "views": 24, "width": 256, "height": 256, "ema": 0.9},
 }
 
 Weight = Annotated[float, Field(ge=-MOST_WEIGHT, le=MOST_WEIGHT)]
@@ -97,13 +97,13 @@ class Request(_Strict):
     init_noise: Share = 0.0
     start: str = "flat"
 
-    width: int = Field(default=256, ge=32, le=MOST_SIDE)
-    height: int = Field(default=256, ge=32, le=MOST_SIDE)
+    width: int = Field(default=192, ge=32, le=MOST_SIDE)
+    height: int = Field(default=192, ge=32, le=MOST_SIDE)
     seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, le=MOST_SEED)
     generator: str = "pocket"
     clips: tuple[Guide, ...] = Field(default=(Guide(name="pocket"),), min_length=1, max_length=4)
 
-    steps: int = Field(default=120, ge=1, le=2000)
+    steps: int = Field(default=90, ge=1, le=2000)
     step_size: float | None = Field(default=None, gt=0, le=1)
     optimiser: str = "adam"
     schedule: str = "drop"
@@ -111,7 +111,7 @@ class Request(_Strict):
     patience: int = Field(default=0, ge=0, le=2000)
     coarse_to_fine: bool = False
 
-    views: int = Field(default=16, ge=1, le=128)
+    views: int = Field(default=12, ge=1, le=128)
     method: str = "crops"
     augment: tuple[str, ...] = ("Af", "Pe", "Ji")
     noise: Share = 0.1

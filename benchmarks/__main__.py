@@ -101,16 +101,16 @@ def _cpu() -> str:
 def table(device: str, found: Mapping[str, Any] | None) -> str:
     """A Markdown table of one device."""
     lines = [
-        f"| {device} | seconds a step (IQR) | speed | peak GB | memory | GB on top of weights |",
-        "|---|--:|--:|--:|--:|--:|",
+        f"| {device} | seconds a step (IQR) | fastest | speed | peak GB | memory | GB above weights |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     if found is None:
-        return "\n".join([*lines, *(f"| {name} | not measured | | | | |" for name in CONTENDERS)])
+        return "\n".join([*lines, *(f"| {name} | not measured | | | | | |" for name in CONTENDERS)])
     first = found["classic"]
     for name in CONTENDERS:
         one = found[name]
         lines.append(
-            f"| {name} | {one['seconds']:.2f} ({one['spread']:.2f}) "
+            f"| {name} | {one['seconds']:.2f} ({one['spread']:.2f}) | {min(one['each']):.2f} "
             f"| {first['seconds'] / one['seconds']:.2f} x | {one['peak']:.2f} "
             f"| {one['peak'] / first['peak']:.2f} x | {one['above']:.2f} |"
         )

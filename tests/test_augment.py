@@ -82,7 +82,7 @@ def test_a_large_picture_shows_its_real_pixels() -> None:
     torch.manual_seed(0)
     boxes = crop_boxes((300, 300), 32, 64)
     native = boxes[:, 2] == 64
-    assert native.sum() >= 8
+    assert native.sum() >= 3
     box = boxes[native][:1].round()
     top, left = int(box[0, 0]), int(box[0, 1])
     seen = sample(picture, box, torch.eye(3)[None], 64)

@@ -56,7 +56,7 @@ def test_a_command_of_the_readme_works(
 @pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])
 def test_the_python_of_the_readme_works(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(code.replace('"steps": 20', '"steps": 1'), {})
-    assert "torch.Size([1, 3, 256, 256])" in capsys.readouterr().out
+    assert "torch.Size([1, 3, 192, 192])" in capsys.readouterr().out
 
 
 def test_every_file_the_readme_links_to_is_there() -> None:

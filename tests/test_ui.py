@@ -34,7 +34,6 @@ GIVEN = {
     "quality": "draft",
     "size": "32x32",
     "seed": "7",
-    "fresh": False,
     "start": "flat",
     "init": None,
     "init_noise": 0,
@@ -169,11 +168,11 @@ def test_every_field_is_an_option_of_the_command_line() -> None:
     filled = {**GIVEN, "init": "a.png", "image_prompt": "b.png", "negative": "fog"}
     known = {*Request.model_fields, *options.READERS, "quality"}
     assert set(generate.typed(filled)) <= known
-    assert filled.keys() - generate.typed(filled).keys() == {"fresh", "image_weight", "start"}
+    assert filled.keys() - generate.typed(filled).keys() == {"image_weight", "start"}
 
 
 def test_what_is_empty_is_left_to_the_quality() -> None:
-    empty = {**GIVEN, "size": "", "steps": "", "views": " ", "fresh": True}
+    empty = {**GIVEN, "size": "", "steps": None, "views": " ", "seed": ""}
     assert generate.typed(empty).keys() & {"size", "steps", "views", "seed"} == set()
 
 
@@ -213,12 +212,12 @@ def test_the_buttons_change_places_and_back(studio: Studio) -> None:
     assert states == [(False, True), (True, False)]
 
 
-def test_the_used_seed_is_shown(studio: Studio) -> None:
-    seen, _ = press(studio, {**GIVEN, "fresh": True, "seed": ""})
-    (seed,) = {change["seed"] for change in seen if "seed" in change}
-    assert f"<dt>Seed</dt><dd>{seed}</dd>" in next(
-        change["details"] for change in reversed(seen) if "details" in change
-    )
+def test_the_used_seed_is_shown_and_can_be_kept(studio: Studio) -> None:
+    seen, _ = press(studio, {**GIVEN, "seed": ""})
+    (label,) = {change["reuse"]["value"] for change in seen if "reuse" in change}
+    seed = generate._named_seed(label)
+    assert seed.isdecimal()
+    assert any(f"<dt>Seed</dt><dd>{seed}</dd>" in change.get("details", "") for change in seen)
 
 
 def test_a_stopped_run_keeps_its_picture(studio: Studio, tmp_path: Path) -> None:

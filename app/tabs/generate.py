@@ -54,7 +54,7 @@ SIZES = [
 ]
 
 # What changes without the visitor's doing.
-_CHANGING = "generate stop status preview result details seed".split()
+_CHANGING = "generate stop status preview result details reuse".split()
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ def tab(demo: gr.Blocks, studio: Studio) -> None:
         with gr.Column(scale=2, min_width=300):
             settings = _settings()
     parts = {part.elem_id: part for part in [*order, *shown, *settings]}
-    fields = {name: parts[name] for name in ("prompt", *(part.elem_id for part in settings))}
+    buttons = ("generate", "stop", "reuse", "random")
+    asked = [parts["prompt"], *settings]
+    fields = {part.elem_id: part for part in asked if part.elem_id not in buttons}
     stops: dict[str, threading.Event] = {}  # one for each visitor whose picture is on its way
 
     async def greet(visitor: gr.Request) -> AsyncIterator[dict[Any, Any]]:
@@ -110,7 +112,8 @@ def tab(demo: gr.Blocks, studio: Studio) -> None:
         api_name="generate",
     )
     parts["stop"].click(end, None, parts["status"], queue=False, **quiet)
-    parts["seed"].input(lambda: False, None, parts["fresh"], queue=False, **quiet)
+    parts["reuse"].click(_named_seed, parts["reuse"], parts["seed"], queue=False, **quiet)
+    parts["random"].click(lambda: "", None, parts["seed"], queue=False, **quiet)
 
 
 # --- layout: each function returns its parts, which go by their elem_id ----------------------
@@ -158,7 +161,7 @@ def _shown() -> list[Any]:
 
 
 def _settings() -> list[Any]:
-    """How to draw it. Each part but the dice is called what the command line calls it."""
+    """How to draw it. What is asked for is called what the command line calls it."""
     return [
         gr.Radio(
             QUALITIES,
@@ -175,8 +178,7 @@ def _settings() -> list[Any]:
             allow_custom_value=True,
             elem_id="size",
         ),
-        _number("Seed", "The same seed gives the same picture.", "a new one", "seed"),
-        gr.Checkbox(True, label="A new seed each time", elem_id="fresh"),
+        *_seed(),
         gr.Textbox(
             label="Negative prompt",
             info="What should not be there.",
@@ -185,6 +187,19 @@ def _settings() -> list[Any]:
         ),
         *_advanced(),
     ]
+
+
+def _seed() -> list[Any]:
+    """The seed, and how to keep the one that was drawn or to go back to chance."""
+    field = _number("Seed", "The same seed gives the same picture.", "a new one each time", "seed")
+    with gr.Row():
+        return [
+            field,
+            gr.Button(
+                "Reuse the last", size="sm", interactive=False, min_width=90, elem_id="reuse"
+            ),
+            gr.Button("Random", size="sm", min_width=90, elem_id="random"),
+        ]
 
 
 def _advanced() -> list[Any]:
@@ -226,7 +241,8 @@ def _picture(label: str, elem_id: str, slider: dict[str, Any], slider_id: str) -
 
 
 def _menu(table: Mapping[str, Entry], label: str, info: str, elem_id: str) -> Any:
-    choices = [(f"{name}: {row.note}" if row.note else name, name) for name, row in table.items()]
+    here = {name: row for name, row in table.items() if not row.files}  # nothing to be fetched
+    choices = [(f"{name}: {row.note}" if row.note else name, name) for name, row in here.items()]
     return gr.Dropdown(choices, value=choices[0][1], label=label, info=info, elem_id=elem_id)
 
 
@@ -323,25 +339,24 @@ def typed(given: Mapping[str, Any]) -> Change:
     """
     picture, weight = given["image_prompt"], given["image_weight"]
     options = {
-        **{name: value for name, value in given.items() if name not in ("fresh", "image_weight")},
+        **{name: value for name, value in given.items() if name != "image_weight"},
         **{name: _whole(name, given[name]) for name in ("seed", "steps", "views")},
         "clip": [given["clip"]],
         "image_prompt": [f"{picture}::{weight:g}"] if picture else [],
         "start": None if given["init"] else given["start"],
         "init_noise": given["init_noise"] if given["init"] else None,
     }
-    if given["fresh"]:
-        del options["seed"]
     return {name: value for name, value in options.items() if value not in (None, "", [])}
 
 
-def _whole(name: str, written: str) -> int | None:
-    if not written.strip():
+def _whole(name: str, written: str | None) -> int | None:
+    digits = (written or "").strip()
+    if not digits:
         return None
-    if not re.fullmatch(r"-?\d{1,20}", written.strip()):
-        said = f"{name}: {written[:40]!r} is no whole number. Write one, or leave it empty."
+    if not re.fullmatch(r"-?\d{1,20}", digits):
+        said = f"{name}: {digits[:40]!r} is no whole number. Write one, or leave it empty."
         raise Refused(f"request.{name}", said, name)
-    return int(written)
+    return int(digits)
 
 
 # --- what is said and shown ------------------------------------------------------------------
@@ -371,12 +386,12 @@ def progress(run: Run, ahead: int) -> str:
 
 
 def _first(run: Run, look: Look) -> Change:
-    """The first picture takes the place of the last result, and its seed is shown."""
+    """The first picture takes the place of the last result."""
     return {
         "preview": gr.update(value=_preview(look), visible=True),
         "result": gr.update(visible=False),
         "details": _details(run),
-        "seed": str(run.request.seed),
+        "reuse": _reuse(run),
     }
 
 
@@ -393,8 +408,16 @@ def outcome(run: Run) -> Change:
         "preview": gr.update(value=None, visible=False),
         "result": gr.update(value=copy, visible=True),
         "details": _details(run),
-        "seed": str(run.request.seed),  # a quick run may be over before its first look was shown
+        "reuse": _reuse(run),  # a quick run may be over before its first look was shown
     }
+
+
+def _reuse(run: Run) -> Any:
+    return gr.update(value=f"Reuse {run.request.seed}", interactive=True)
+
+
+def _named_seed(label: str) -> str:
+    return label.rpartition(" ")[2]
 
 
 def _preview(look: Look) -> Picture.Image:
