@@ -173,14 +173,14 @@ def _gradient(work: Work, precision: torch.dtype) -> torch.Tensor:
     return latent.grad.cpu()
 
 
-def race(names: list[str], work: Work, steps: int) -> dict[str, Figures]:
+def race(names: list[str], work: Work, steps: int, warm_up: int = WARM_UP) -> dict[str, Figures]:
     """Let the contenders take turns, `steps` times after warming up."""
-    with_all = {name: _Runner(name, work) for name in names}
+    runners = {name: _Runner(name, work) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(WARM_UP + steps):
-        for name, runner in with_all.items():
+    for _ in range(warm_up + steps):
+        for name, runner in runners.items():
             times[name].append(runner.step())
-    return {name: runner.finish(times[name][WARM_UP:]) for name, runner in with_all.items()}
+    return {name: runner.finish(times[name][warm_up:]) for name, runner in runners.items()}
 
 
 class _Runner:
@@ -248,4 +248,4 @@ def scale(
     for size in sizes:
         for count in counts:
             smaller = replace(work, size=size, cutouts=count)
-            yield size, count, race(["classic", "ours"], smaller, steps)
+            yield size, count, race(["classic", "ours"], smaller, steps, 1)

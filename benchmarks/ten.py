@@ -1,6 +1,6 @@
 """Ten prompts through the command line: does the guide rank each picture first for its own?
 
-    python -m benchmarks.ten            # writes docs/ten-prompts.png and prints the table as JSON
+    python -m benchmarks.ten            # writes docs/ten-prompts.png, prints the table as JSON
 
 The guide judges its own work here, so this shows that the whole chain works, not that a stranger
 would recognise the objects.
