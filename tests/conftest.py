@@ -14,6 +14,7 @@ from typing import Any
 # Set before torch, gradio and the Hub's client are imported, and inherited by every child process.
 os.environ.update(
     OMP_NUM_THREADS="2",  # sums are added up in the same order on every machine
+    OMP_WAIT_POLICY="passive",  # threads that wait for each other leave the cores to the others
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     GRADIO_ANALYTICS_ENABLED="False",
