@@ -17,7 +17,7 @@ from torch import Tensor
 
 from generators.base import Image, Size, clamp_with_gradient
 
-_WHOLE, _NATIVE = 0.25, 0.1  # shares of the views that show the whole frame, or real pixels
+_WHOLE, _NATIVE = 0.5, 0.1  # shares of the views that show the whole frame, or real pixels
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _read(image: Image, boxes: Tensor, turns: Tensor, side: int) -> Image:
 
 
 def crop_boxes(size: Size, count: int, side: int) -> Tensor:
-    """Ours: a quarter whole frames (letter-boxed), a tenth real pixels, the rest crops N(.8, .3).
+    """Ours: half whole frames (letter-boxed), a tenth real pixels, the rest crops N(.8, .3).
 
     Where the picture is not larger than a view, no real pixels are left to show and those become
     crops as well; crops vary down to half the shorter side at every size.
