@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from training import clip, measure, pupil, scenes, splits, words
+from training import clip, course, measure, pupil, scenes, splits, words
 from training.data import Library, Picture, clean_title, is_text, is_variant
 from training.teacher import WIDTH
 
@@ -369,8 +369,9 @@ def test_a_resumed_training_is_the_same(
     half = begin(plan)
     with pytest.raises(KeyboardInterrupt):
         clip.train(plan, half, Twelve(library), leaves_after(5), lessons, tmp_path / "half")
-    clip.save(half, tmp_path / "half" / "checkpoint.pt")
-    rest = clip.resume(begin(plan), tmp_path / "half" / "checkpoint.pt")
+    course.save(half.parts(), tmp_path / "half" / "checkpoint.pt")
+    rest = begin(plan)
+    rest.resume(tmp_path / "half" / "checkpoint.pt")
     clip.train(plan, rest, Twelve(library), teach, lessons, tmp_path / "half")
     for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
         assert torch.equal(a, b)

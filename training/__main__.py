@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from training import clip, data
+from training import clip, data, vqgan
+from training.imagenet import Features
 from training.measure import Exam
 from training.pupil import (
     Pupil,
@@ -63,20 +65,48 @@ def train_clip(args: argparse.Namespace) -> None:
     )
     teacher, library, net = load_teacher(), data.load(args.cache), Pupil()
     shown = without_synonyms(vet_words(library.part(lambda p: not p.held_out), teacher))
-    lessons = begin(net, prepare_lessons(net, library, teacher, args.cache))
+    parts = prepare_lessons(net, library, teacher, args.cache)
+    if args.start:
+        net = load_exported(args.start)
+        lessons = clip.Lessons(parts["tokens"], parts["vectors"])
+        clip.fit_lift(net, lessons, args.seed)
+        # it knows the names already: no plain phase, and large pictures for longer
+        plan = replace(plan, plain_share=0.0, sizes=((0.5, 80), (1.0, 96)))
+    else:
+        lessons = begin(net, parts)
     state = clip.new_state(net, plan)
     if args.resume:
-        state = clip.resume(state, args.out / "checkpoint.pt")
+        state.resume(args.out / "checkpoint.pt")
     exam = Exam(library)
 
-    def report(state: clip.State) -> dict[str, float]:
+    def report() -> dict[str, float]:
         export(state.mean, args.out / "clip")
         return exam.ask(state.mean)
 
     scenes = Batches(Studio(shown, 96), plan.batch, args.seed)
-    state = clip.train(plan, state, scenes, teacher, lessons, args.out, report)
-    clip.log(args.out, {"step": state.step, "done": True, **report(state)})
+    clip.train(plan, state, scenes, teacher, lessons, args.out, report)
     draw_sheet(library, args.out / "clip")
+
+
+def train_vqgan(args: argparse.Namespace) -> None:
+    """Train, measure now and then, and leave the model in OUT/vqgan."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    plan = vqgan.Plan(
+        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
+    )
+    library, state = data.load(args.cache), vqgan.State(plan)
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
+    exam = vqgan.Exam(library)
+
+    def report() -> dict[str, float]:
+        vqgan.export(state.mean, args.out / "vqgan")
+        exam.sheet(state.mean).save(args.out / "sheet.png")
+        return exam.ask(state.mean)
+
+    shown = Studio(library.part(lambda p: not p.held_out), 128)
+    vqgan.train(plan, state, vqgan.Crops(shown, plan), args.out, Features("lite0"), report)
 
 
 def fetch_data(args: argparse.Namespace) -> None:
@@ -94,6 +124,7 @@ def measure_clip(args: argparse.Namespace) -> None:
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "data": fetch_data,
     "clip": train_clip,
+    "vqgan": train_vqgan,
     "measure": measure_clip,
 }
 
@@ -104,14 +135,17 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=data.CACHE, help="where fetched data is kept")
     tasks = parser.add_subparsers(dest="task", required=True)
     tasks.add_parser("data", help="fetch and render all pictures")
-    task = tasks.add_parser("clip", help="train the pocket CLIP")
-    task.add_argument("--out", type=Path, default=Path("runs/clip"), help="log, checkpoint, export")
-    task.add_argument("--minutes", type=float, default=85.0, help="length of the training")
-    task.add_argument("--steps", type=int, default=0, help="length in steps instead of minutes")
-    task.add_argument("--report", type=float, default=10.0, help="minutes between measurements")
-    task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
-    task.add_argument("--seed", type=int, default=0)
-    task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    for name, minutes, what in (("clip", 85.0, "CLIP"), ("vqgan", 60.0, "VQGAN")):
+        task = tasks.add_parser(name, help=f"train the pocket {what}")
+        task.add_argument("--out", type=Path, default=Path("runs") / name, help="all it writes")
+        task.add_argument("--minutes", type=float, default=minutes, help="length of the training")
+        task.add_argument("--steps", type=int, default=0, help="length in steps, not minutes")
+        task.add_argument("--report", type=float, default=10.0, help="minutes between measurements")
+        task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
+        task.add_argument("--seed", type=int, default=0)
+        task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+        if name == "clip":
+            task.add_argument("--start", type=Path, help="begin with an exported CLIP")
     task = tasks.add_parser("measure", help="measure an exported CLIP on held-out pictures")
     task.add_argument("--weights", type=Path, default=Path("weights/clip"), help="its folder")
     task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")

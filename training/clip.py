@@ -11,33 +11,28 @@ caption. Three additions:
 """
 
 import copy
-import json
-import math
-import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import count
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.course import Course, Report, average, pace
+from training.course import train as train_course
 from training.pupil import Pupil, tokenizer, trim
 from training.teacher import Teacher
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long and how hard to train. The end comes after ``steps``, or after ``minutes`` if 0."""
+class Plan(Course):
+    """How long and how hard to train."""
 
     minutes: float = 85.0
-    steps: int = 0
     batch: int = 96
     extra_texts: int = 128
-    warm_up: int = 60  # steps
     plain_share: float = 0.2  # of the training without attacks
     # Up to which share of the training pictures have which side, in pixels: small ones first, since
     # they teach the same names in half the time.
@@ -49,10 +44,6 @@ class Plan:
     text_rate: float = 1e-3
     decay: float = 0.05
     ema: float = 0.998
-    seed: int = 0
-    checkpoint_minutes: float = 4.0
-    report_minutes: float = 10.0
-    workers: int = 1  # processes that compose scenes
 
 
 @dataclass
@@ -64,6 +55,23 @@ class State:
     optimiser: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "net": self.net.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint; the next step is the one that would have come."""
+        parts = torch.load(path, weights_only=True)
+        for name in ("net", "mean", "optimiser"):
+            getattr(self, name).load_state_dict(parts[name])
+        self.step, self.seconds = parts["step"], parts["seconds"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,20 @@ def name_classes(net: Pupil, lessons: Lessons, chance: torch.Generator, n: int =
     some = torch.randperm(len(lessons.class_rows), generator=chance)[:n]
     seen = F.normalize(net.clip.visual.head(lessons.class_rows[some]), dim=-1)
     return contrast(seen, net.lift(lessons.class_vectors[some]), net.scale())
+
+
+def fit_lift(net: Pupil, lessons: Lessons, seed: int, steps: int = 400, batch: int = 512) -> None:
+    """Fit the head for the teacher's vectors to a text tower that has learned already."""
+    chance = torch.Generator().manual_seed(seed)
+    head = [*net.skip.parameters(), *net.bend.parameters()]
+    optimiser = torch.optim.AdamW(head, lr=1e-3, weight_decay=0.01)
+    for _ in range(steps):
+        some = torch.randint(len(lessons.tokens), (batch,), generator=chance)
+        with torch.no_grad():
+            texts = net.embed_tokens(trim(lessons.tokens[some].long()))
+        optimiser.zero_grad()
+        distil(net.lift(lessons.vectors[some].float()), texts, net.scale()).backward()
+        optimiser.step()
 
 
 # --- Attacks ----------------------------------------------------------------------------------
@@ -163,6 +185,7 @@ def train_step(
 
     The batch holds pictures (n, 3, s, s) as bytes, tokens (n, t) and the teacher's vectors.
     """
+    set_rates(state.optimiser, plan, progress, state.step)
     net, (pictures, tokens, sentences) = state.net.train(), batch
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     told = torch.randint(len(lessons.tokens), (plan.extra_texts,), generator=chance)
@@ -215,18 +238,7 @@ def move(plan: Plan, state: State, loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.net.parameters(), 2.0)
     state.optimiser.step()
-    state.step += 1
-    average(state.mean, state.net, min(plan.ema, state.step / (9 + state.step)))
-
-
-@torch.no_grad()
-def average(mean: nn.Module, net: nn.Module, keep: float) -> None:
-    """Move the running mean a little towards the net, batch statistics too."""
-    for old, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - keep)
-        else:
-            old.copy_(new)
+    average(state.mean, state.net, min(plan.ema, (state.step + 1) / (10 + state.step)))
 
 
 # --- Many steps -------------------------------------------------------------------------------
@@ -239,30 +251,15 @@ def train(
     teacher: Teacher,
     lessons: Lessons,
     folder: Path,
-    report: Callable[[State], dict[str, float]] | None = None,
-) -> State:
+    report: Report = dict,
+) -> None:
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log(folder, {"step": state.step, "plan": asdict(plan)})
-    before, saved, told = state.seconds, state.seconds, state.seconds
-    started = time.monotonic()
-    for batch in stream(Taught(scenes, tokenizer(state.net), teacher), state.step, plan.workers):
-        progress = state.step / plan.steps if plan.steps else state.seconds / 60 / plan.minutes
-        if progress >= 1:
-            break
-        set_rates(state.optimiser, plan, progress, state.step)
-        numbers = train_step(plan, state, progress, batch, lessons)
-        state.seconds = before + time.monotonic() - started
-        if state.step % 20 == 1:
-            log(folder, {"step": state.step, "minutes": state.seconds / 60, **numbers})
-        if state.seconds - saved > 60 * plan.checkpoint_minutes:
-            save(state, folder / "checkpoint.pt")
-            saved = state.seconds
-        if report and state.seconds - told > 60 * plan.report_minutes:
-            log(folder, {"step": state.step, "minutes": state.seconds / 60, **report(state)})
-            told = state.seconds
-    save(state, folder / "checkpoint.pt")
-    return state
+    taught = Taught(scenes, tokenizer(state.net), teacher)
+
+    def take_step(progress: float, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+        return train_step(plan, state, progress, batch, lessons)
+
+    train_course(plan, state, taught, take_step, folder, report)
 
 
 class Taught(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -280,23 +277,10 @@ class Taught(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         return pictures, self.tokenize(captions), self.teacher(captions)
 
 
-def stream(batches: Taught, start: int, workers: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches from number ``start`` on, made in a process beside the training."""
-    loader = torch.utils.data.DataLoader(
-        batches,
-        batch_size=None,
-        sampler=count(start),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-    )
-    return iter(loader)
-
-
 def set_rates(optimiser: torch.optim.Optimizer, plan: Plan, progress: float, step: int) -> None:
-    """Warm up evenly, then fall along a cosine to a fiftieth."""
-    fall = max(0.02, (1 + math.cos(math.pi * progress)) / 2)
+    """Each group of weights learns at its own peak rate, all at one pace."""
     for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * min(1, (step + 1) / plan.warm_up) * fall
+        group["lr"] = group["peak"] * pace(progress, step, plan.warm_up)
 
 
 def new_state(net: Pupil, plan: Plan) -> State:
@@ -315,36 +299,3 @@ def new_state(net: Pupil, plan: Plan) -> State:
         fused=True,
     )
     return State(net, copy.deepcopy(net).eval().requires_grad_(False), optimiser)
-
-
-# --- Records ----------------------------------------------------------------------------------
-
-
-def log(folder: Path, row: dict[str, object]) -> None:
-    """Add a line to log.jsonl."""
-    short = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-    with (folder / "log.jsonl").open("a") as file:
-        file.write(json.dumps(short) + "\n")
-
-
-def save(state: State, path: Path) -> None:
-    """Write a checkpoint as one whole file or not at all."""
-    parts = {
-        "net": state.net.state_dict(),
-        "mean": state.mean.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
-        "step": state.step,
-        "seconds": state.seconds,
-    }
-    torch.save(parts, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
-
-
-def resume(state: State, path: Path) -> State:
-    """Fill a new state from a checkpoint; the next step is the one that would have come."""
-    parts = torch.load(path, weights_only=True)
-    state.net.load_state_dict(parts["net"])
-    state.mean.load_state_dict(parts["mean"])
-    state.optimiser.load_state_dict(parts["optimiser"])
-    state.step, state.seconds = parts["step"], parts["seconds"]
-    return state

