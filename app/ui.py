@@ -19,7 +19,7 @@ TABS = {"Generate": generate.tab}  # a row for each
 _TEMPORARY = (600, 3600)
 
 # Seconds before the models load, if no visitor comes sooner: importing torch would slow the page.
-_HEAD_START = 2
+_HEAD_START = 5
 
 # The visitor's own fonts: nothing is fetched. Dark on light and light on dark of 4.5:1 and more.
 _THEME = gr.themes.Base(

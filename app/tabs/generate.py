@@ -198,7 +198,7 @@ def _seed() -> list[Any]:
             gr.Button(
                 "Reuse the last", size="sm", interactive=False, min_width=90, elem_id="reuse"
             ),
-            gr.Button("Random", size="sm", min_width=90, elem_id="random"),
+            gr.Button("Random seed", size="sm", min_width=90, elem_id="random"),
         ]
 
 
@@ -413,7 +413,7 @@ def outcome(run: Run) -> Change:
 
 
 def _reuse(run: Run) -> Any:
-    return gr.update(value=f"Reuse {run.request.seed}", interactive=True)
+    return gr.update(value=f"Reuse seed {run.request.seed}", interactive=True)
 
 
 def _named_seed(label: str) -> str:

@@ -111,14 +111,14 @@ def test_a_seed_that_is_kept_gives_the_same_picture(visit: Visit, tmp_path: Path
     expect(status(page)).to_have_text(re.compile("Done"), timeout=LONG_WAIT)
     first = download(page, tmp_path)
     seed = read_recipe(first)["request"]["seed"]
-    page.get_by_role("button", name=f"Reuse {seed}").click()
+    page.get_by_role("button", name=f"Reuse seed {seed}").click()
     expect(page.locator("#seed input")).to_have_value(str(seed))
     page.locator("#generate").click()
     expect(page.locator("#details")).to_contain_text(f"seed{seed}-2.png", timeout=LONG_WAIT)
     second = download(page, tmp_path)
     assert second.stem == f"{first.stem}-2"
     assert np.array_equal(*(np.asarray(Picture.open(path)) for path in (first, second)))
-    page.get_by_role("button", name="Random").click()
+    page.get_by_role("button", name="Random seed").click()
     expect(page.locator("#seed input")).to_have_value("")
 
 
