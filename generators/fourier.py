@@ -36,7 +36,7 @@ class Fourier:
     """A picture as a sum of waves. Latent: (1, 3, h, w), unbounded, colours decorrelated."""
 
     factor = 1
-    step_size = 0.1
+    step_size = 0.6
 
     def __init__(self, device: str = "cpu") -> None:
         """Keep latents on this device."""

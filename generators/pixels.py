@@ -9,7 +9,7 @@ class Pixels:
     """A picture whose every pixel moves freely. Latent: (1, 3, h, w), 0..1."""
 
     factor = 1
-    step_size = 0.06
+    step_size = 0.12
 
     def __init__(self, device: str = "cpu") -> None:
         """Keep latents on this device."""

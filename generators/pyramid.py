@@ -42,7 +42,7 @@ class Pyramid:
     """
 
     factor = 1
-    step_size = 0.1
+    step_size = 0.2
 
     def __init__(self, device: str = "cpu") -> None:
         """Keep latents on this device."""

@@ -322,7 +322,8 @@ def run(
     library: Library, lessons: clip.Lessons, plan: clip.Plan, state: clip.State, folder: Path
 ) -> list[dict]:
     clip.train(plan, state, Twelve(library), teach, lessons, folder)
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()[1:]]
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if "loss" in row]
 
 
 PLAN = clip.Plan(

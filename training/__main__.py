@@ -3,16 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from training import clip, data, vqgan
-from training.imagenet import Features
+from training import clip, data, draft, vqgan
+from training.imagenet import Features, efficientnet_lite
 from training.measure import Exam
 from training.pupil import (
+    POCKET,
     Pupil,
     export,
     load_exported,
@@ -106,7 +107,41 @@ def train_vqgan(args: argparse.Namespace) -> None:
         return exam.ask(state.mean)
 
     shown = Studio(library.part(lambda p: not p.held_out), 128)
-    vqgan.train(plan, state, vqgan.Crops(shown, plan), args.out, Features("lite0"), report)
+    vqgan.train(
+        plan,
+        state,
+        vqgan.Crops(shown, plan),
+        args.out,
+        Features(efficientnet_lite("lite0")),
+        report,
+    )
+
+
+def train_draft(args: argparse.Namespace) -> None:
+    """Train for the words of a trained CLIP, and leave the model in OUT/draft."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    plan = draft.Plan(
+        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
+    )
+    reader, library = load_exported(args.clip), data.load(args.cache)
+    tokenize, state = tokenizer(reader), draft.State(plan, POCKET["embed_dim"])
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
+
+    @torch.no_grad()
+    def embed(captions: Sequence[str]) -> torch.Tensor:
+        return reader.embed_tokens(tokenize(list(captions))).clone()
+
+    def report() -> dict[str, float]:
+        draft.export(state.mean, args.out / "draft", "pocket")
+        draft.sheet(state.mean, embed, draft.SHOWN).save(args.out / "sheet.png")
+        return {}
+
+    shown = without_synonyms(library.part(lambda p: not p.held_out))
+    studio = Studio(shown, draft.SIDE, variants=1, still=True)
+    sketches = draft.Sketches(studio, plan, embed)
+    draft.train(plan, state, sketches, args.out, Features(efficientnet_lite("lite0")), report)
 
 
 def fetch_data(args: argparse.Namespace) -> None:
@@ -121,10 +156,12 @@ def measure_clip(args: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(answers, indent=1) + "\n")
 
 
+TRAININGS = (("clip", 85.0, "CLIP"), ("vqgan", 75.0, "VQGAN"), ("draft", 60.0, "draft network"))
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "data": fetch_data,
     "clip": train_clip,
     "vqgan": train_vqgan,
+    "draft": train_draft,
     "measure": measure_clip,
 }
 
@@ -135,7 +172,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=data.CACHE, help="where fetched data is kept")
     tasks = parser.add_subparsers(dest="task", required=True)
     tasks.add_parser("data", help="fetch and render all pictures")
-    for name, minutes, what in (("clip", 85.0, "CLIP"), ("vqgan", 60.0, "VQGAN")):
+    for name, minutes, what in TRAININGS:
         task = tasks.add_parser(name, help=f"train the pocket {what}")
         task.add_argument("--out", type=Path, default=Path("runs") / name, help="all it writes")
         task.add_argument("--minutes", type=float, default=minutes, help="length of the training")
@@ -146,6 +183,8 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
+        if name == "draft":
+            task.add_argument("--clip", type=Path, default=Path("weights/clip"), help="its reader")
     task = tasks.add_parser("measure", help="measure an exported CLIP on held-out pictures")
     task.add_argument("--weights", type=Path, default=Path("weights/clip"), help="its folder")
     task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")

@@ -118,7 +118,7 @@ def name_classes(net: Pupil, lessons: Lessons, chance: torch.Generator, n: int =
     return contrast(seen, net.lift(lessons.class_vectors[some]), net.scale())
 
 
-def fit_lift(net: Pupil, lessons: Lessons, seed: int, steps: int = 400, batch: int = 512) -> None:
+def fit_lift(net: Pupil, lessons: Lessons, seed: int, steps: int = 200, batch: int = 192) -> None:
     """Fit the head for the teacher's vectors to a text tower that has learned already."""
     chance = torch.Generator().manual_seed(seed)
     head = [*net.skip.parameters(), *net.bend.parameters()]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 class Features(nn.Module):
     """Activations of an ImageNet network at five depths: what the perceptual losses compare."""
 
-    def __init__(self, name: str) -> None:
-        """``name`` is lite0 (for training) or lite1 (for measuring only)."""
+    def __init__(self, net: nn.Module) -> None:
+        """``net``: a timm EfficientNet, lite0 for training and lite1 for measuring only."""
         super().__init__()
-        self.net = efficientnet_lite(name).eval().requires_grad_(False)
+        self.net = net.eval().requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """(b, 3, h, w) in 0..1 -> five tensors, ever smaller and deeper."""

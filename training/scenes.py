@@ -1,5 +1,6 @@
 """Compose pictures whose captions are true, with near misses of colour, count and order."""
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from training.data import SIDE, Library, Picture
-from training.settings import PHRASES, SETTINGS
+from training.settings import PHRASES, SETTINGS, rgb
 from training.styles import STYLES
 from training.styles import WORDS as STYLE_WORDS
 
@@ -83,26 +84,47 @@ class Scene:
 class Studio:
     """The pictures at hand, indexed by what they show, and ready-made settings."""
 
-    def __init__(self, library: Library, size: int, variants: int = 24) -> None:
-        """Index the library; draw each setting a few times, since drawing is the slow part."""
-        self.size = size
+    def __init__(
+        self, library: Library, size: int, variants: int = 24, *, still: bool = False
+    ) -> None:
+        """Index the library; draw each setting a few times, since drawing is the slow part.
+
+        In a ``still`` studio things stand whole, in the middle and unturned, and every ground has
+        the colour its caption says, or none.
+        """
+        self.size, self.still = size, still
         self.library = library
-        self.names: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for i, p in enumerate(library.pictures):
-            self.names[p.group if p.group in GROUP_SHARES else ""][p.name].append(i)
-        self.name_lists = {group: list(names) for group, names in self.names.items()}
-        self.groups = [g for g in GROUP_SHARES if g in self.names]
-        shares = np.array([GROUP_SHARES[g] for g in self.groups])
-        self.shares = shares / shares.sum()
+        self._by: dict[str, Studio] = {}
+        self.index(lambda p: True)
         self.tone = np.stack([mean_colour(rgba) for rgba in library.rgba])
         rng = np.random.default_rng(0)
         self.settings = {
             n: [draw(size, rng) for _ in range(variants)] for n, draw in SETTINGS.items()
         }
 
+    def index(self, keep: Callable[[Picture], bool]) -> None:
+        """Sort what may be picked by group and name."""
+        self.names: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i, p in enumerate(self.library.pictures):
+            if keep(p):
+                self.names[p.group if p.group in GROUP_SHARES else ""][p.name].append(i)
+        self.name_lists = {group: list(names) for group, names in self.names.items()}
+        self.groups = [g for g in GROUP_SHARES if g in self.names]
+        shares = np.array([GROUP_SHARES[g] for g in self.groups])
+        self.shares = shares / shares.sum()
+
+    def by(self, source: str) -> "Studio":
+        """The same studio with the pictures of one source alone."""
+        if source not in self._by:
+            part = copy.copy(self)
+            part.index(lambda p: p.source == source)
+            self._by[source] = part
+        return self._by[source]
+
     def pick(self, rng: Generator, groups: Sequence[str] = ()) -> int:
         """Choose a group, then a name, then a drawing, so that common names do not crowd."""
         chosen = [i for i, g in enumerate(self.groups) if not groups or g in groups]
+        chosen = chosen or list(range(len(self.groups)))  # a source of one group has no other
         shares = self.shares[chosen] / self.shares[chosen].sum()
         group = self.groups[chosen[rng.choice(len(chosen), p=shares)]]
         name = choose(rng, self.name_lists[group])
@@ -114,6 +136,12 @@ class Studio:
             i = self.pick(rng, PAINTABLE)
             if not has_colour(self.library.pictures[i].name):
                 return i
+
+    def tint(self, rng: Generator, name: str) -> Canvas:
+        """A colour by name, slightly varied unless all is still, (3,) in 0..1."""
+        colour = rgb(*COLOURS[name])
+        varied = colour if self.still else colour + rng.normal(0, 0.025, 3)
+        return np.clip(varied, 0, 1).astype(np.float32)
 
     def cutout(self, i: int) -> Image.Image:
         """The drawing with its alpha, (128, 128)."""
@@ -194,12 +222,6 @@ def mean_colour(rgba: NDArray[np.uint8]) -> Canvas:
     return (small[..., :3] * alpha).sum((0, 1)) / max(float(alpha.sum()), 1e-3)
 
 
-def tint(rng: Generator, name: str) -> Canvas:
-    """A colour by name, slightly varied, (3,) in 0..1."""
-    colour = np.array(COLOURS[name], np.float32) / 255
-    return np.clip(colour + rng.normal(0, 0.025, 3), 0, 1).astype(np.float32)
-
-
 def paint(cutout: Image.Image, colour: Canvas) -> Image.Image:
     """Give a drawing another colour and keep its shading.
 
@@ -278,15 +300,21 @@ def other_colour(rng: Generator, *tones: Canvas, among: Sequence[str] = tuple(CO
 def ground(rng: Generator, studio: Studio, *tones: Canvas) -> tuple[Canvas, str]:
     """A background and what to call it: a named colour, or '' for one that is not mentioned."""
     size, chance = studio.size, rng.random()
+    if studio.still:
+        if chance < 0.5:
+            light = all(np.array(tone).min() < 0.8 for tone in tones)
+            return solid(size, rgb(250, 250, 250) if light else rgb(150, 160, 170)), ""
+        name = other_colour(rng, *tones)
+        return solid(size, studio.tint(rng, name)), name
     if chance < 0.2:
-        white = tint(rng, "white")
+        white = studio.tint(rng, "white")
         if all(np.abs(white - t).max() > 0.2 for t in tones):
             return solid(size, white), "" if rng.random() < 0.7 else "white"
     if chance < 0.7:
         name = other_colour(rng, *tones)
-        return solid(size, tint(rng, name)), spell(rng, name) if rng.random() < 0.65 else ""
+        return solid(size, studio.tint(rng, name)), spell(rng, name) if rng.random() < 0.65 else ""
     if chance < 0.82:
-        ends = [tint(rng, other_colour(rng, *tones)) for _ in range(2)]
+        ends = [studio.tint(rng, other_colour(rng, *tones)) for _ in range(2)]
         ramp = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
         ramp = ramp if rng.random() < 0.5 else ramp.transpose(1, 0, 2)
         return (ends[0] * ramp + ends[1] * (1 - ramp)) * np.ones((size, size, 1), np.float32), ""
@@ -307,9 +335,9 @@ def photograph(rng: Generator, studio: Studio) -> Canvas:
     return np.asarray(crop, np.float32) / 255
 
 
-def pose(rng: Generator, cutout: Image.Image, name: str) -> Image.Image:
+def pose(rng: Generator, studio: Studio, cutout: Image.Image, name: str) -> Image.Image:
     """Mirror and lean a drawing a little, unless its name says which way it points."""
-    if "left" in name or "right" in name:
+    if studio.still or "left" in name or "right" in name:
         return cutout
     if rng.random() < 0.5:
         cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -333,16 +361,17 @@ def single(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scene
     """
     i = studio.pick(rng)
     p = studio.library.pictures[i]
-    cutout = pose(rng, studio.cutout(i), p.name)
+    cutout = pose(rng, studio, studio.cutout(i), p.name)
     side = float(rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.3))
+    side = 0.86 if studio.still else side
     slack = abs(1 - side) / 2
-    centre = tuple(0.5 + rng.uniform(-slack, slack, 2))
+    centre = (0.5, 0.5) if studio.still else tuple(0.5 + rng.uniform(-slack, slack, 2))
     caption = article(p.name) if plain else frame(rng, describe(rng, p))
     background, name = ground(rng, studio, studio.tone[i])
     scenes = [Scene(paste(background, cutout, side, centre), on(rng, caption, name))]
     if name and rng.random() < 0.3:
         second = other_colour(rng, studio.tone[i], background[0, 0])
-        plain = solid(studio.size, tint(rng, second))
+        plain = solid(studio.size, studio.tint(rng, second))
         scenes.append(Scene(paste(plain, cutout, side, centre), on(rng, caption, second)))
     return scenes
 
@@ -351,17 +380,18 @@ def painted(rng: Generator, studio: Studio) -> list[Scene]:
     """A thing in a colour; near miss: the same in another colour."""
     i = studio.pick_paintable(rng)
     p = studio.library.pictures[i]
-    cutout = pose(rng, studio.cutout(i), p.name)
+    cutout = pose(rng, studio, studio.cutout(i), p.name)
     first = str(choose(rng, PAINTS))
     second = other_colour(rng, np.array(COLOURS[first]) / 255, among=PAINTS)
     tones = [np.array(COLOURS[c], np.float32) / 255 for c in (first, second)]
     background, name = ground(rng, studio, *tones)
-    side, thing = float(rng.uniform(0.6, 1.0)), describe(rng, p, "*")
+    side = 0.86 if studio.still else float(rng.uniform(0.6, 1.0))
+    thing = describe(rng, p, "*")
     caption = on(rng, frame(rng, thing), name)
     colours = (first, second) if rng.random() < 0.5 else (first,)
     return [
         Scene(
-            paste(background, paint(cutout, tint(rng, c)), side, (0.5, 0.5)),
+            paste(background, paint(cutout, studio.tint(rng, c)), side, (0.5, 0.5)),
             with_colour(caption, spell(rng, c)),
         )
         for c in colours
@@ -389,7 +419,7 @@ def pair(rng: Generator, studio: Studio) -> list[Scene]:
     """Two things; near miss: the two change places, and the caption says so."""
     i, j = studio.pick(rng), studio.pick(rng)
     names = [studio.library.pictures[k].name for k in (i, j)]
-    cutouts = [pose(rng, studio.cutout(k), n) for k, n in zip((i, j), names, strict=True)]
+    cutouts = [pose(rng, studio, studio.cutout(k), n) for k, n in zip((i, j), names, strict=True)]
     words = [article(n) for n in names]
     background, name = ground(rng, studio, studio.tone[i], studio.tone[j])
     return two(rng, background, name, cutouts, words)
@@ -399,7 +429,7 @@ def two_colours(rng: Generator, studio: Studio) -> list[Scene]:
     """The same thing in two colours, or two shapes; near miss: the colours change places."""
     first = str(choose(rng, PAINTS))
     second = other_colour(rng, np.array(COLOURS[first]) / 255, among=PAINTS)
-    tones = [tint(rng, c) for c in (first, second)]
+    tones = [studio.tint(rng, c) for c in (first, second)]
     background, name = ground(rng, studio, *tones)
     if rng.random() < 0.6:
         shapes = [str(choose(rng, SHAPES)) for _ in range(2)]
@@ -435,7 +465,7 @@ def stacked(rng: Generator, studio: Studio) -> list[Scene]:
     small, large = (str(choose(rng, SHAPES[:2] if k else SHAPES)) for k in range(2))
     first = str(choose(rng, PAINTS))
     second = other_colour(rng, np.array(COLOURS[first]) / 255, among=PAINTS)
-    tones = {c: tint(rng, c) for c in (first, second)}
+    tones = {c: studio.tint(rng, c) for c in (first, second)}
     background, name = ground(rng, studio, *tones.values())
     phrase = str(choose(rng, ("{} on {}", "{} inside {}", "{} in front of {}")))
     scenes = []
@@ -451,10 +481,10 @@ def counted(rng: Generator, studio: Studio) -> list[Scene]:
     """Two, three or four of a kind; near miss: one more or one less."""
     i = studio.pick(rng, PAINTABLE)
     name, colour = studio.library.pictures[i].name, ""
-    cutout, tone = pose(rng, studio.cutout(i), name), studio.tone[i]
+    cutout, tone = pose(rng, studio, studio.cutout(i), name), studio.tone[i]
     if not has_colour(name) and rng.random() < 0.4:
         colour = str(choose(rng, PAINTS))
-        tone = tint(rng, colour)
+        tone = studio.tint(rng, colour)
         cutout = paint(cutout, tone)
     background, ground_name = ground(rng, studio, tone)
     first = int(rng.integers(2, 5))
@@ -484,7 +514,7 @@ def placed(rng: Generator, studio: Studio) -> list[Scene]:
     """A small thing in a corner; near miss: another corner."""
     i = studio.pick(rng)
     name = studio.library.pictures[i].name
-    cutout = pose(rng, studio.cutout(i), name)
+    cutout = pose(rng, studio, studio.cutout(i), name)
     background, ground_name = ground(rng, studio, studio.tone[i])
     corners = [str(c) for c in rng.permutation(list(CORNERS))[: 1 + (rng.random() < 0.6)]]
     size, side = ("small", 0.34) if rng.random() < 0.5 else ("", 0.44)
@@ -510,8 +540,10 @@ def setting(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scen
         ]
     i = studio.pick(rng, ("animals", "travel", "objects", "food", "people", "activities"))
     p = studio.library.pictures[i]
-    cutout = pose(rng, studio.cutout(i), p.name)
+    cutout = pose(rng, studio, studio.cutout(i), p.name)
     side, x, y = float(rng.uniform(0.45, 0.8)), rng.uniform(0.4, 0.6), rng.uniform(0.5, 0.62)
+    if studio.still:
+        side, x, y = 0.68, 0.5, 0.56
     words = article(p.name if plain else describe(rng, p))
     return [
         Scene(
@@ -542,7 +574,7 @@ def empty(rng: Generator, studio: Studio) -> list[Scene]:
     name = str(choose(rng, list(COLOURS)))
     templates = ("a * background", "plain *", "solid *", "a * surface", "*")
     caption = with_colour(str(choose(rng, templates)), spell(rng, name))
-    return [Scene(solid(studio.size, tint(rng, name)), caption)]
+    return [Scene(solid(studio.size, studio.tint(rng, name)), caption)]
 
 
 Recipe = Callable[[Generator, Studio], list[Scene]]

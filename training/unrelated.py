@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from training.data import Library
-from training.scenes import Canvas, Studio, article, paste, solid, tint
+from training.scenes import Canvas, Studio, article, paste, solid
 
 SOURCE = "fluent-emoji"  # MIT, so that the sheet may travel with the weights
 # What is drawn, and on what: a colour or a setting.
@@ -53,4 +53,4 @@ def ground(studio: Studio, name: str) -> Canvas:
     """A setting or a plain colour, by name."""
     if name in studio.settings:
         return studio.settings[name][0]
-    return solid(studio.size, tint(np.random.default_rng(0), name))
+    return solid(studio.size, studio.tint(np.random.default_rng(0), name))

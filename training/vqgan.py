@@ -25,7 +25,7 @@ from generators.vqgan import Pocket
 from training.course import Course, Report, average, pace, write_weights
 from training.course import train as train_course
 from training.data import Library
-from training.imagenet import Features
+from training.imagenet import Features, efficientnet_lite
 from training.scenes import Studio, compose, single
 
 CONFIG = {"embed_dim": 32, "n_embed": 4096, "widths": [48, 96, 160]}
@@ -314,7 +314,9 @@ class Exam:
             "scenes": torch.from_numpy(scenes).permute(0, 3, 1, 2).float(),
             "photographs": torch.from_numpy(np.stack(pieces)).permute(0, 3, 1, 2) / 255,
         }
-        self.features = Features("lite1")  # a network that no training here looks through
+        self.features = Features(
+            efficientnet_lite("lite1")
+        )  # a network that no training here looks through
 
     @torch.no_grad()
     def ask(self, net: Pocket) -> dict[str, float]:

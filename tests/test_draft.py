@@ -1,0 +1,64 @@
+"""The draft: words become a first picture, and the loop starts from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from guidance import clip, draft
+
+
+@pytest.fixture(scope="module")
+def reader(tiny_clip: Path) -> clip.Clip:
+    return clip.load(tiny_clip, space="pocket")
+
+
+@pytest.fixture(scope="module")
+def drafter(reader: clip.Clip) -> draft.Draft:
+    torch.manual_seed(0)
+    width = reader.embed_text(["a fox"]).shape[-1]
+    return draft.Draft(draft.Network(width, 5), space="pocket")
+
+
+def test_each_manner_draws_its_own_picture(drafter: draft.Draft, reader: clip.Clip) -> None:
+    pictures = drafter.draw(reader.embed_text(["a fox"]))
+    assert pictures.shape == (5, 3, 64, 64)
+    assert pictures.min() >= 0
+    assert pictures.max() <= 1
+    assert len({picture.sum().item() for picture in pictures}) == 5
+
+
+def test_the_same_words_and_seed_start_alike(drafter: draft.Draft, reader: clip.Clip) -> None:
+    goal = reader.embed_text(["a fox"])
+    first, again, other = (drafter.start(goal, reader, (48, 48), seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 96), (96, 40), (64, 64)])
+def test_a_draft_fits_any_frame(
+    size: tuple[int, int], drafter: draft.Draft, reader: clip.Clip
+) -> None:
+    picture = drafter.start(reader.embed_text(["a fox"]), reader, size, 0)
+    assert picture.shape == (1, 3, *size)
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+
+
+def test_a_wide_frame_goes_on_with_the_border() -> None:
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[..., 0], picture[..., -1] = 0.25, 0.75
+    wide = draft.extend(picture, (64, 128))
+    assert torch.allclose(wide[..., :32], torch.tensor(0.25), atol=0.05)
+    assert torch.allclose(wide[..., -32:], torch.tensor(0.75), atol=0.05)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(draft.Network(16, 3).state_dict(), tmp_path / draft.WEIGHTS)
+    (tmp_path / draft.CONFIG).write_text('{"words": 32, "manners": 3, "space": "pocket"}')
+    with pytest.raises(ValueError, match="another network"):
+        draft.load(tmp_path)

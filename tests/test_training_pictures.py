@@ -1,0 +1,230 @@
+"""The trainings of what draws: a falling loss, a living codebook, exact resuming."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from generators import vqgan as generator
+from guidance import draft as drafting
+from training import course, draft, scenes, styles, vqgan
+from training.data import Library, Picture
+from training.imagenet import Features
+
+SHAPES = {"ball": "circle", "crate": "square", "kite": "diamond", "badge": "star"}
+NETWORK = {"embed_dim": 8, "n_embed": 32, "widths": [8, 8, 8]}
+CODING = vqgan.Plan(
+    steps=121, warm_up=4, batch=8, side=32, free_share=0.5, first_batches=4, critic_from=0.8,
+    rate=5e-3, ema=0.9, workers=0,
+)  # fmt: skip
+DRAWING = draft.Plan(steps=41, warm_up=4, batch=8, rate=4e-3, ema=0.9, workers=0)
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    """Four shapes in the manner of every set, and a photograph of a grey sky."""
+    shown = [(name, source) for source in draft.MANNERS for name in SHAPES]
+    pictures = tuple(Picture(s, f"{s}/{n}", n, (), "objects") for n, s in shown)
+    rgba = np.stack([np.asarray(scenes.draw_shape(SHAPES[n])) for n, _ in shown])
+    sky = np.broadcast_to(np.linspace(250, 90, 192)[:, None, None], (192, 288, 3))
+    photograph = sky[None].astype(np.uint8)
+    return Library(pictures, rgba, (Picture("ours", "ours/sky", "sky"),), photograph)
+
+
+@pytest.fixture(scope="module")
+def features() -> Features:
+    torch.manual_seed(0)
+    return Features(timm.create_model("test_efficientnet", pretrained=False))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny nets are quicker on one thread, and a busy machine stalls two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    """The lines of a log that tell of a step."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if "l1" in row]
+
+
+# --- VQGAN ------------------------------------------------------------------------------------
+
+
+def coder(plan: vqgan.Plan = CODING) -> vqgan.State:
+    torch.manual_seed(0)
+    return vqgan.State(plan, NETWORK)
+
+
+@pytest.fixture(scope="module")
+def crops(library: Library) -> vqgan.Crops:
+    return vqgan.Crops(scenes.Studio(library, 64, variants=1), CODING)
+
+
+def test_what_comes_back_grows_more_like_what_went_in(
+    crops: vqgan.Crops, features: Features, tmp_path: Path
+) -> None:
+    state, pictures = coder(), crops[999] / 255
+    vqgan.train(CODING, state, crops, tmp_path, features)
+    rows = rows_of(tmp_path)
+    error = F.l1_loss(vqgan.there_and_back(state.net, pictures), pictures)
+    grey = (pictures - pictures.mean(dim=(2, 3), keepdim=True)).abs().mean()
+    assert error < 0.85 * grey
+    assert "critic" in rows[-1]
+    assert "critic" not in rows[0]
+    assert rows[-1]["codes"] > 8  # of 32
+
+
+def test_a_resumed_vqgan_is_the_same(
+    crops: vqgan.Crops, features: Features, tmp_path: Path
+) -> None:
+    plan = replace(CODING, steps=12)
+    whole = coder(plan)
+    vqgan.train(plan, whole, crops, tmp_path / "whole", features)
+    half = coder(plan)
+    for step in range(8):
+        if step / plan.steps >= plan.free_share and not half.begun:
+            vqgan.begin_codebook(plan, half, crops)
+        vqgan.train_step(plan, half, step / plan.steps, crops[step], features)
+        half.step += 1
+    course.save(half.parts(), tmp_path / "checkpoint.pt")
+    rest = coder(plan)
+    rest.resume(tmp_path / "checkpoint.pt")
+    vqgan.train(plan, rest, crops, tmp_path / "half", features)
+    for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_k_means_finds_the_heaps() -> None:
+    chance = torch.Generator().manual_seed(0)
+    heaps = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    rows = heaps.repeat(50, 1) + 0.1 * torch.randn(150, 2, generator=chance)
+    centres = vqgan.k_means(rows, 9, chance)
+    assert torch.cdist(heaps, centres).min(dim=1).values.max() < 0.5
+
+
+def test_an_unused_code_gets_a_new_place() -> None:
+    state = coder()
+    state.use = torch.ones(32)
+    state.use[5] = 0.0
+    before, cells = state.net.codebook.clone(), torch.full((1, 8, 2, 2), 3.0)
+    vqgan.revive(state, cells, torch.Generator().manual_seed(0))
+    changed = (state.net.codebook != before).any(dim=1)
+    assert changed.nonzero().flatten().tolist() == [5]
+    assert (state.net.codebook[5] == 3).all()
+
+
+def test_the_exported_vqgan_is_a_generator(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = generator.Pocket(vqgan.CONFIG).eval()
+    vqgan.export(net, tmp_path)
+    loaded = generator.load(tmp_path)
+    picture = torch.rand(1, 3, 32, 32)
+    ours = vqgan.there_and_back(net, picture)
+    theirs = loaded.decode(loaded.encode(picture))
+    assert F.l1_loss(ours, theirs) < 0.02  # half precision
+
+
+# --- Draft ------------------------------------------------------------------------------------
+
+
+def embed(captions: list[str]) -> torch.Tensor:
+    """Each name and each colour is a direction; other words say nothing."""
+    known = [*SHAPES, *scenes.COLOURS]
+    said = [[float(word in caption) for word in known] for caption in captions]
+    return F.normalize(torch.tensor(said) + 1e-3, dim=-1)
+
+
+def drafter(plan: draft.Plan = DRAWING) -> draft.State:
+    torch.manual_seed(0)
+    return draft.State(plan, len(SHAPES) + len(scenes.COLOURS))
+
+
+@pytest.fixture(scope="module")
+def sketches(library: Library) -> draft.Sketches:
+    studio = scenes.Studio(library, draft.SIDE, variants=1, still=True)
+    return draft.Sketches(studio, DRAWING, embed)
+
+
+def test_the_draft_learns_to_draw(
+    sketches: draft.Sketches, features: Features, tmp_path: Path
+) -> None:
+    state, (pictures, manners, embeddings) = drafter(), sketches[999]
+
+    def error() -> float:
+        with torch.no_grad():
+            return F.l1_loss(state.net(embeddings, manners), pictures / 255).item()
+
+    before = error()
+    draft.train(DRAWING, state, sketches, tmp_path, features)
+    assert error() < before / 1.1
+
+
+def test_a_resumed_draft_is_the_same(
+    sketches: draft.Sketches, features: Features, tmp_path: Path
+) -> None:
+    plan = replace(DRAWING, steps=4)
+    whole, half, rest = drafter(plan), drafter(plan), drafter(plan)
+    draft.train(plan, whole, sketches, tmp_path / "whole", features)
+    for step in range(2):
+        draft.train_step(plan, half, step / 4, sketches[step], features)
+        half.step += 1
+    course.save(half.parts(), tmp_path / "checkpoint.pt")
+    rest.resume(tmp_path / "checkpoint.pt")
+    draft.train(plan, rest, sketches, tmp_path / "half", features)
+    for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_exported_draft_draws_the_same(tmp_path: Path) -> None:
+    net = drafter().net
+    draft.export(net, tmp_path, "pocket")
+    loaded = drafting.load(tmp_path)
+    goal = embed(["a kite"])
+    assert loaded.space == "pocket"
+    drawn = drafting.Draft(net, space="pocket").draw(goal)
+    assert F.l1_loss(drawn, loaded.draw(goal)) < 0.01  # half precision
+
+
+def test_in_a_still_studio_a_caption_has_one_picture(library: Library) -> None:
+    studio = scenes.Studio(library, 64, variants=1, still=True).by("noto")
+    found: dict[str, np.ndarray] = {}
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        for scene in scenes.single(rng, studio, plain=True):
+            before = found.setdefault(scene.caption, scene.picture)
+            assert np.array_equal(before, scene.picture)
+    assert len(found) > 4
+
+
+# --- Styles -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", styles.STYLES)
+def test_a_style_changes_the_picture_and_has_words(name: str) -> None:
+    rng = np.random.default_rng(0)
+    drawing = np.asarray(scenes.draw_shape("star").convert("RGB"), np.float32) / 255
+    styled = styles.STYLES[name](drawing, rng)
+    assert styled.shape == drawing.shape
+    assert np.isfinite(styled).all()
+    assert np.abs(styled.clip(0, 1) - drawing).mean() > 0.02
+    assert all("{}" in words for words in styles.WORDS[name])
+
+
+def test_styled_scenes_say_the_style_and_the_thing(library: Library) -> None:
+    studio, rng = scenes.Studio(library, 64, variants=1), np.random.default_rng(0)
+    marks = ("pencil", "sketch", "paint", "watercolo", "pixel", "8-bit", "print", "technical",
+             "neon")  # fmt: skip
+    for _ in range(20):
+        for scene in scenes.styled(rng, studio):
+            assert any(mark in scene.caption for mark in marks), scene.caption
