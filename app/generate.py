@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,12 +159,27 @@ def notes(asked: Asked, request: Request, models: Models) -> list[str]:
 
 
 def unread(request: Request, models: Models, precision: str) -> Iterator[str]:
-    """Say which words are beyond what a CLIP reads."""
+    """Say which words are beyond what a CLIP reads, or in letters it has hardly seen."""
+    for prompt in pipeline.words(request):
+        if foreign := foreign_letters(prompt.text):
+            yield f"The models here read English: they will not understand {foreign!r}."
     for guide in request.clips:
         clip = models.clip(guide.name, precision)
         for prompt in pipeline.words(request):
             if rest := clip.unread(prompt.text):
                 yield f"The prompt is too long for {guide.name}, which does not read {rest!r}."
+
+
+def foreign_letters(text: str) -> str:
+    """The first run of letters that are not Latin; empty when there are none."""
+    runs = re.findall(r"[^\W\d_]+", text)
+    return next((run for run in runs if any(map(_is_foreign, run))), "")
+
+
+def _is_foreign(letter: str) -> bool:
+    return not unicodedata.name(letter, "LATIN").startswith(
+        ("LATIN", "MODIFIER", "FEMININE", "MASC")
+    )
 
 
 # --- one picture -----------------------------------------------------------------------------

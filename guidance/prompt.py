@@ -1,7 +1,7 @@
 """What people type: `a red fox::2 | blurry::-0.5` becomes prompts with weights and stops.
 
 Prompts are separated by `|`. A weight follows `::`, a stop another `::`. Anything else is literal
-text, so `at 12:30`, `http://x` and `a::` mean what they say.
+text, so `at 12:30`, `http://x` and `a::` mean what they say. An emoji means what it depicts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass
+
+from guidance.emoji import spell_out
 
 MOST_PROMPTS, MOST_CHARACTERS, MOST_WEIGHT = 16, 2000, 20.0
 
@@ -86,7 +88,7 @@ def _one(piece: str) -> Prompt:
         )
     found = _WEIGHTED.fullmatch(piece)
     if not found:
-        return Prompt(piece)
+        return Prompt(spell_out(piece))
     weight, stop = float(found["weight"]), float(found["stop"]) if found["stop"] else None
     if not abs(weight) <= MOST_WEIGHT:
         raise PromptError(
@@ -99,4 +101,4 @@ def _one(piece: str) -> Prompt:
             f"The stop {found['stop']} of {found['text']!r} is no distance: use 0 or more, as in "
             f"'{found['text']}::{found['weight']}::0.4'.",
         )
-    return Prompt(found["text"], weight, stop)
+    return Prompt(spell_out(found["text"]), weight, stop)
