@@ -55,7 +55,7 @@ def test_a_picture_carries_what_made_it(tmp_path: Path, pocket_models: Any) -> N
     assert found["run"]["steps"] == 1
     assert {"device", "torch", "python", "platform"} < set(found["run"])
     assert found["models"] == recipe.hashes(asked, pocket_models)
-    assert len(found["models"]) == 2
+    assert len(found["models"]) == 3  # generator, CLIP and draft network
     assert all(len(sha256) == 64 for sha256 in found["models"].values())
 
 
