@@ -26,6 +26,7 @@ class Drawn:
 
     boxes: Tensor  # (n, 4), pixels of the picture: top, left, height, width
     turns: Tensor  # (n, 3, 3), pixels of the view: where each point goes
+    tints: Tensor  # (n, 3, 4): what each colour becomes, and what is added
     touches: Any  # what kornia drew for the augmentations that do not move points
     noise: Tensor | None  # (n, 3, s, s)
 
@@ -52,9 +53,13 @@ class Views:
         for code in self.augment:
             if code in TURNS:
                 turns = draw_turns(TURNS[code](), shape) @ turns
+        tints = torch.eye(3, 4).expand(self.count, 3, 4)
+        for code in self.augment:
+            if code in TINTS:
+                tints = draw_tints(TINTS[code](), shape)
         touches = self._touches()
         drawn = touches.forward_parameters(shape) if touches else None
-        return Drawn(boxes, turns, drawn, self._noise(shape))
+        return Drawn(boxes, turns, tints, drawn, self._noise(shape))
 
     def _noise(self, shape: torch.Size) -> Tensor | None:
         """What is added on top: of another strength in each view."""
@@ -69,6 +74,7 @@ class Views:
         """(1, 3, h, w) -> (count, 3, side, side), 0..1: the views that were drawn."""
         prepared = METHODS[self.method].prepare(image, self.side)
         views = sample(prepared, drawn.boxes, drawn.turns, self.side)
+        views = colour(views, drawn.tints)
         touches = self._touches()
         if touches:
             views = touches(views, params=drawn.touches)
@@ -95,8 +101,10 @@ TURNS: dict[str, Callable[[], Any]] = {
     "Ro": lambda: K.RandomRotation(15, p=0.7),
     "Hf": lambda: K.RandomHorizontalFlip(p=0.5),
 }
+# Tints change all colours of a view alike: one small product, where kornia goes by way of hue and
+# saturation, which took longer than everything else done to a view.
+TINTS: dict[str, Callable[[], Any]] = {"Ji": lambda: K.ColorJiggle(0.1, 0.1, 0.1, 0.03, p=0.7)}
 TOUCHES: dict[str, Callable[[int], Any]] = {
-    "Ji": lambda side: K.ColorJiggle(0.1, 0.1, 0.1, 0.03, p=0.7),
     "Sh": lambda side: K.RandomSharpness(0.3, p=0.5),
     "Et": lambda side: K.RandomElasticTransform(p=0.7),
     "Ts": lambda side: K.RandomThinPlateSpline(0.8, same_on_batch=True, p=0.7),
@@ -107,7 +115,7 @@ TOUCHES: dict[str, Callable[[int], Any]] = {
 # Strong noise on half of the views: standard deviation and share. Drawn by us, since kornia before
 # 0.9 draws it where it is used, and it could not be shown again.
 GRAIN = {"Gn": (1.0, 0.5)}
-AUGMENTATIONS = (*TURNS, *TOUCHES, *GRAIN)
+AUGMENTATIONS = (*TURNS, *TINTS, *TOUCHES, *GRAIN)
 
 
 def draw_turns(augmentation: Any, shape: torch.Size) -> Tensor:
@@ -117,6 +125,41 @@ def draw_turns(augmentation: Any, shape: torch.Size) -> Tensor:
         torch.empty(shape), drawn, augmentation.flags
     )
     return turns
+
+
+# Red, green and blue to brightness and two differences of colour, in whose plane a hue is an angle
+# (NTSC's YIQ).
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def draw_tints(augmentation: Any, shape: torch.Size) -> Tensor:
+    """(n, 3, 4): the colour changes that a kornia augmentation draws, each as one linear map.
+
+    Hue is turned, saturation stretched, then contrast scaled and brightness added.
+    """
+    drawn = augmentation.forward_parameters(shape)
+    hit = drawn["batch_prob"] > 0.5
+
+    def factor(name: str, still: float) -> Tensor:
+        found, row = drawn[f"{name}_factor"], torch.full(hit.shape, still)
+        row[hit] = found[hit] if len(found) == len(hit) else found  # kornia before 0.9: only hits
+        return row
+
+    bright, contrast = factor("brightness", 1.0), factor("contrast", 1.0)
+    stretch, turn = factor("saturation", 1.0), factor("hue", 0.0)
+    plain = torch.ones_like(turn), torch.zeros_like(turn)
+    cos, sin = (stretch * f(-2 * torch.pi * turn) for f in (torch.cos, torch.sin))
+    rows = (*plain, plain[1]), (plain[1], cos, -sin), (plain[1], sin, cos)
+    turned = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # (n, 3, 3)
+    mixed = contrast[:, None, None] * (_YIQ.inverse() @ turned @ _YIQ)
+    return torch.cat((mixed, (bright - 1)[:, None, None].expand(-1, 3, 1)), dim=-1)
+
+
+def colour(views: Image, tints: Tensor) -> Image:
+    """(n, 3, s, s), (n, 3, 4) -> (n, 3, s, s), not yet clamped."""
+    tints = tints.to(views)
+    changed = tints[..., :3] @ views.flatten(2) + tints[..., 3:]
+    return changed.view_as(views)
 
 
 def sample(image: Image, boxes: Tensor, turns: Tensor, side: int) -> Image:

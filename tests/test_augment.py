@@ -11,7 +11,9 @@ from guidance.augment import (
     AUGMENTATIONS,
     METHODS,
     Views,
+    colour,
     crop_boxes,
+    draw_tints,
     draw_turns,
     sample,
     whole_frame,
@@ -126,6 +128,34 @@ def test_reading_boxes_has_the_right_gradient() -> None:
     boxes = torch.tensor([[0.0, 0.0, 6.0, 6.0], [1.0, 0.5, 3.0, 3.0]], dtype=torch.float64)
     turns = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
     assert torch.autograd.gradcheck(lambda x: sample(x, boxes, turns, 2), picture)
+
+
+@pytest.mark.parametrize(
+    ("strength", "likeness"),
+    [
+        ((0.1, 0, 0, 0), 0.999),
+        ((0, 0.1, 0, 0), 0.999),
+        ((0, 0, 0.2, 0), 0.5),
+        ((0, 0, 0, 0.05), 0.5),
+    ],
+    ids=["brightness", "contrast", "saturation", "hue"],
+)
+def test_a_tint_of_ours_goes_where_kornias_goes(strength: tuple, likeness: float) -> None:
+    """Exactly for light; for hue and saturation it moves in another, linear, space of colours."""
+    picture = 0.25 + 0.5 * torch.rand(32, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    jiggle = K.ColorJiggle(*strength, p=1)
+    torch.manual_seed(0)
+    ours = colour(picture, draw_tints(jiggle, picture.shape)) - picture
+    torch.manual_seed(0)
+    theirs = jiggle(picture) - picture
+    assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > likeness
+    assert ours.norm() / theirs.norm() == pytest.approx(1, abs=0.5)
+
+
+def test_without_a_tint_colours_stay() -> None:
+    picture = torch.rand(4, 3, 6, 6)
+    never = K.ColorJiggle(0.1, 0.1, 0.1, 0.03, p=0.0)
+    assert torch.allclose(colour(picture, draw_tints(never, picture.shape)), picture, atol=1e-5)
 
 
 def test_a_turn_of_ours_shows_what_kornia_shows() -> None:

@@ -99,7 +99,8 @@ def test_weights_count_by_their_share(seer: clip.Clip) -> None:
 
 def test_a_negative_weight_pushes_the_other_way(seer: clip.Clip) -> None:
     goal = seer.embed_text(["a fox"])
-    views = Views(3, seer.side, noise=0)  # noise leaves the range, where a clamp sees the sign
+    # noise and tints leave the range, where a clamp sees the sign
+    views = Views(3, seer.side, augment=("Af", "Pe"), noise=0)
     pull = _gradient(Match(seer, [Target("a", goal, 1.0)], views), _picture())
     push = _gradient(Match(seer, [Target("a", goal, -1.0)], views), _picture())
     assert torch.allclose(pull, -push, atol=1e-7)

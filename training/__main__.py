@@ -1,7 +1,8 @@
-"""Command line of the trainings: ``python -m training data``, then ``python -m training clip``."""
+"""Command line of the trainings: ``python -m training all``, or one of them at a time."""
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -144,6 +145,23 @@ def train_draft(args: argparse.Namespace) -> None:
     draft.train(plan, state, sketches, args.out, Features(efficientnet_lite("lite0")), report)
 
 
+def train_all(args: argparse.Namespace) -> None:
+    """Fetch the data, train every model in turn, and put the results where the program looks.
+
+    A training that was stopped goes on where it was, and one that is done is not done again.
+    """
+    fetch_data(args)
+    for name, _, _ in TRAININGS:
+        place = args.out / name
+        if not (place / "done").exists():
+            again = ["--resume"] if (place / "checkpoint.pt").exists() else []
+            reader = ["--clip", str(args.out / "clip" / "clip")] if name == "draft" else []
+            words = ["--cache", str(args.cache), name, "--out", str(place), *again, *reader]
+            TASKS[name](read_command(words))
+            (place / "done").touch()
+        shutil.copytree(place / name, args.weights / name, dirs_exist_ok=True)
+
+
 def fetch_data(args: argparse.Namespace) -> None:
     """Fetch and render all pictures."""
     data.prepare(args.cache)
@@ -158,6 +176,7 @@ def measure_clip(args: argparse.Namespace) -> None:
 
 TRAININGS = (("clip", 85.0, "CLIP"), ("vqgan", 75.0, "VQGAN"), ("draft", 60.0, "draft network"))
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "all": train_all,
     "data": fetch_data,
     "clip": train_clip,
     "vqgan": train_vqgan,
@@ -171,6 +190,9 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--cache", type=Path, default=data.CACHE, help="where fetched data is kept")
     tasks = parser.add_subparsers(dest="task", required=True)
+    task = tasks.add_parser("all", help="everything in turn, from nothing to weights/")
+    task.add_argument("--out", type=Path, default=Path("runs"), help="a folder for each training")
+    task.add_argument("--weights", type=Path, default=Path("weights"), help="where results go")
     tasks.add_parser("data", help="fetch and render all pictures")
     for name, minutes, what in TRAININGS:
         task = tasks.add_parser(name, help=f"train the pocket {what}")
