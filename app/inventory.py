@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from app import models, results
+from app import models, results, saving
 from app.catalog import TABLES, Entry, ModelError
 from app.errors import Failed, Refused
 from app.generate import choose_device
@@ -116,7 +116,7 @@ def _places(problems: list[str]) -> list[tuple[str, str]]:
     rows = []
     for what, path in places.items():
         try:
-            results.check_folder(path)
+            saving.check_folder(path, may_make=None)
         except (Refused, Failed) as error:
             problems.append(str(error))
         rows.append((what, f"{path} ({_free(path)} free)"))

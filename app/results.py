@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import unicodedata
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def places(requests: list[Request], out: Path | None) -> list[Path]:
     """
     if out is None or not _is_file(out):
         home = folder() if out is None else out
-        check_folder(home, may_make=1 if out else None)
+        saving.check_folder(home, may_make=1 if out else None)
         return [home / name(request) for request in requests]
     if len(requests) > 1:
         raise Refused(
@@ -62,7 +61,7 @@ def places(requests: list[Request], out: Path | None) -> list[Path]:
         raise Refused(
             "out.taken", f"{out} is there already. Give another name, or delete it first."
         )
-    check_folder(out.parent, may_make=0)
+    saving.check_folder(out.parent, may_make=0)
     return [out]
 
 
@@ -76,22 +75,6 @@ def _is_file(out: Path) -> bool:
             f"{out} would not be a PNG, the only format we write. Call it {out.stem}.png.",
         )
     return out.suffix.lower() == ".png"
-
-
-def check_folder(path: Path, may_make: int | None = None) -> None:
-    """Try whether files can be written to a folder, leaving nothing behind.
-
-    `may_make` new folders on the way are all right (None: any number). Raises `Refused`.
-    """
-    there, missing = path.absolute(), 0
-    while not there.exists() and there != there.parent:
-        there, missing = there.parent, missing + 1
-    if may_make is not None and missing > may_make:
-        raise Refused(
-            "out.missing", f"There is no folder {path}. Make it first, or choose another."
-        )
-    with saving.explained(there / "file"), tempfile.TemporaryFile(dir=there):
-        pass
 
 
 def at_step(picture: Path, index: int, ending: str = ".png") -> Path:

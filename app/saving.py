@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,13 +71,19 @@ def free_name(path: Path) -> Path:
     return next(name for name in itertools.chain([path], others) if not os.path.lexists(name))
 
 
-def check_folder(folder: Path) -> None:
-    """Raise `Refused`, before any work, if nothing can be written there."""
-    with explained(folder / "file"):
-        if not folder.is_dir():
+def check_folder(path: Path, may_make: int | None = 0) -> None:
+    """Try whether files can be written to a folder, leaving nothing behind.
+
+    `may_make` new folders on the way are all right (None: any number). Raises `Refused`.
+    """
+    there, missing = path.absolute(), 0
+    while not there.exists() and there != there.parent:
+        there, missing = there.parent, missing + 1
+    with explained(path / "file"):
+        if may_make is not None and missing > may_make:
             raise FileNotFoundError(errno.ENOENT, "")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "")
+    with explained(there / "file"), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 @contextmanager

@@ -136,18 +136,18 @@ def optimise(
         check()
         run.grow()
         image, total, losses = _look(generator, objectives, run.latent, mix(seed, run.index))
-        if not math.isfinite(sum(losses.values())):
-            run.go_back()
-            continue
-        run.saw(sum(losses.values()))
-        if not run.finished:
+        plateau = run.plateau.after(sum(losses.values()))
+        last = run.is_last(plateau)
+        if not last:
             pull = run.pull()
             losses |= {"pull to the start": pull.item()} if descent.pull else {}
             (total + pull).backward()  # now, so that no graph waits while people look
-        yield Step(
-            run.index, run.finished, image.detach(), losses, run.snapshot, run.settled(image)
-        )
-        if run.finished:
+        if not run.is_sound(losses):
+            run.go_back()
+            continue
+        run.trust(plateau)
+        yield Step(run.index, last, image.detach(), losses, run.snapshot, run.settled(image))
+        if last:
             return
         run.move()
 
@@ -189,17 +189,24 @@ class _Run:
     def __init__(self, generator: Generator, descent: Descent, state: Snapshot, seed: int) -> None:
         self.generator, self.descent, self.seed = generator, descent, seed
         self.index, self.started = state.index, state.index
-        self.anchor, self.average, self.good = state.anchor, state.average, state.latent
-        self.before = self.plateau = state.plateau
+        self.anchor, self.average, self.good = state.anchor, state.average, state
+        self.plateau = state.plateau
         self.halvings = state.halvings
         self.sizes = dict(descent.grow)
         self._begin(state.latent, state.optimiser)
 
-    @property
-    def finished(self) -> bool:
-        """All steps are done, or too many of them brought nothing."""
-        stuck = 0 < self.descent.patience <= self.plateau.waited
+    def is_last(self, plateau: Plateau) -> bool:
+        """All steps are done, or at the last size too many of them brought nothing."""
+        grows = any(step > self.index for step in self.sizes)
+        stuck = 0 < self.descent.patience <= plateau.waited and not grows
         return self.index >= self.descent.steps or stuck
+
+    def is_sound(self, losses: dict[str, float]) -> bool:
+        """Losses, latent and gradient are numbers: a codebook would hide that a latent is none."""
+        tensors = [self.latent, *([] if self.latent.grad is None else [self.latent.grad])]
+        return math.isfinite(sum(losses.values())) and all(
+            bool(tensor.isfinite().all()) for tensor in tensors
+        )
 
     def grow(self) -> None:
         """Go on at another size when it is due: encode the enlarged picture, begin anew from it."""
@@ -210,8 +217,10 @@ class _Run:
             small = self.generator.decode(self.latent)
             picture = F.interpolate(small, size, mode="bicubic").clamp(0, 1)
             latent = self.generator.start(size, seed=self.seed, init=picture)
-        self.anchor = self.average = self.good = latent
-        self.started = self.index
+        latent = self.generator.project(latent)
+        self.anchor = self.average = latent
+        self.started, self.plateau = self.index, Plateau()
+        self.good = Snapshot(self.index, latent, latent, latent, halvings=self.halvings)
         self._begin(latent, {})
 
     def pull(self) -> Tensor:
@@ -219,11 +228,21 @@ class _Run:
         left = 1 - self.index / self.descent.steps
         return self.descent.pull * left * (self.latent - self.anchor).square().mean()
 
-    def saw(self, loss: float) -> None:
-        """This latent gives a picture and a finite loss: remember it."""
-        self.good = self.latent.detach().clone()
+    def trust(self, plateau: Plateau) -> None:
+        """All is well here: remember it, as the place to go back to and to go on from later."""
+        state = self.optimiser.state_dict()["state"].get(0, {})
+        memory = {key: value.clone() for key, value in state.items() if torch.is_tensor(value)}
         # whoever resumes from here looks here once more, so a snapshot holds the plateau before
-        self.before, self.plateau = self.plateau, self.plateau.after(loss)
+        self.good = Snapshot(
+            self.index,
+            self.latent.detach().clone(),
+            self.anchor,
+            self.average,
+            memory,
+            self.plateau,
+            self.halvings,
+        )
+        self.plateau = plateau
 
     def go_back(self) -> None:
         """Return to the last good latent with half the step size and no memory of the way."""
@@ -233,7 +252,8 @@ class _Run:
                 "Try a smaller step size."
             )
         self.halvings += 1
-        self._begin(self.good, {})
+        self.average = self.good.average
+        self._begin(self.good.latent, {})
 
     def move(self) -> None:
         """One update, kept where the generator knows its way."""
@@ -251,17 +271,7 @@ class _Run:
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that moves."""
-        state = self.optimiser.state_dict()["state"].get(0, {})
-        memory = {key: value.clone() for key, value in state.items() if torch.is_tensor(value)}
-        return Snapshot(
-            self.index,
-            self.good,
-            self.anchor,
-            self.average,
-            memory,
-            self.before,
-            self.halvings,
-        )
+        return self.good
 
     def settled(self, image: Image) -> Callable[[], Image]:
         """How to get the picture of the averaged latent."""

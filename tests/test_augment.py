@@ -72,6 +72,12 @@ def test_a_circle_stays_round_in_a_wide_picture() -> None:
     assert abs(int(tall) - int(wide)) <= 1
 
 
+@pytest.mark.parametrize("method", ["crops", "original"])
+def test_no_view_is_squashed(method: str) -> None:
+    boxes = METHODS[method].boxes((100, 260), 64, 32)
+    assert torch.equal(boxes[:, 2], boxes[:, 3])
+
+
 @pytest.mark.parametrize("side", [224, 300, 1000])
 def test_crops_vary_in_size_at_every_size(side: int) -> None:
     torch.manual_seed(0)

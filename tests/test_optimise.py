@@ -117,6 +117,21 @@ def test_stopped_and_resumed_equals_never_stopped(
     assert whole[-1].snapshot().plateau == rest[-1].snapshot().plateau
 
 
+def test_resuming_is_exact_in_half_precision_in_chunks_and_across_a_growth(
+    tiny_vqgan: Path, tiny_clip: Path
+) -> None:
+    generator = vqgan.load(tiny_vqgan, precision=torch.bfloat16)
+    seer = clip.load(tiny_clip, precision=torch.bfloat16)
+    targets = [Target("a fox", seer.embed_text(["a fox"]))]
+    guide = Match(seer, targets, Views(5, seer.side), chunk=2)
+    descent = Descent(6, ema=0.8, grow=((2, (24, 24)), (4, (32, 32))))
+    whole = list(_run([guide], descent, generator))
+    for stop in range(1, 6):
+        stopped = next(itertools.islice(_run([guide], descent, generator), stop, None))
+        *_, last = _run([guide], descent, generator, resume=stopped.snapshot())
+        assert torch.equal(whole[-1].image, last.image)
+
+
 @settings(max_examples=15, deadline=None)
 @given(steps=st.integers(1, 6), data=st.data(), grows=st.booleans(), seed=st.integers(0, 2**63 - 1))
 def test_any_stop_of_any_run_can_be_resumed(
@@ -201,6 +216,15 @@ def test_a_run_ends_early_when_steps_bring_nothing() -> None:
     assert last.index < 20
 
 
+def test_a_run_that_grows_ends_early_at_its_last_size_only() -> None:
+    nothing = [named("nothing", 0.0, smoothness)]
+    grow = ((20, (16, 16)), (40, (32, 32)))
+    latent = Pixels().start((8, 8), seed=0)
+    *_, last = optimise(Pixels(), nothing, latent, Descent(99, patience=5, grow=grow), seed=0)
+    assert last.image.shape[-2:] == (32, 32)
+    assert 40 < last.index < 60
+
+
 def test_a_plateau_waits_only_while_nothing_falls() -> None:
     plateau = Plateau()
     for loss in (1.0, 0.9, 0.5, 0.2):
@@ -230,6 +254,43 @@ def test_a_step_that_is_no_number_goes_back_and_halves_the_step_size() -> None:
     assert torch.equal(steps[1].image, steps[2].image)  # back at the last good latent
     assert steps[-1].snapshot().halvings == 1
     assert all(step.image.isfinite().all() for step in steps)
+
+
+def test_a_resumed_run_keeps_its_halved_step_size() -> None:
+    whole = list(_run([_Cracks(always=False)], Descent(6)))
+    stopped = next(itertools.islice(_run([_Cracks(always=False)], Descent(6)), 4, None))
+    later = _Cracks(always=False)
+    later.looks = 10  # the crack lies behind
+    rest = list(_run([later], Descent(6), resume=stopped.snapshot()))
+    assert torch.equal(whole[-1].image, rest[-1].image)
+
+
+class _Tears(_Cracks):
+    """An objective whose gradient, not whose value, is no number at its third look."""
+
+    def __call__(self, image: Image) -> Loss:
+        self.looks += 1
+        broken = self.looks == 3 or self.always
+        # the slope of a root is infinite at zero, and infinity times nothing is no number
+        torn = (image * 0).sum().sqrt() * 0 if broken else 0.0
+        total = image.mean() + torn
+        return Loss(total, {"tears": total.detach()})
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_gradient_that_is_no_number_never_reaches_the_latent(name: str, tiny_vqgan: Path) -> None:
+    generator = GENERATORS[name](tiny_vqgan)
+    steps = list(_run([_Tears(always=False)], Descent(5, ema=0.9), generator))
+    end = steps[-1].snapshot()
+    assert end.halvings == 1
+    assert end.latent.isfinite().all()
+    assert end.average.isfinite().all()
+    assert not torch.equal(end.latent, generator.start((16, 16), seed=1))  # it still moved
+
+
+def test_a_gradient_that_stays_broken_says_what_to_do() -> None:
+    with pytest.raises(Diverged, match="Try a smaller step size"):
+        list(_run([_Tears(always=True)], Descent(4)))
 
 
 def test_a_run_that_stays_broken_says_what_to_do() -> None:
