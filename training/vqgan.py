@@ -44,7 +44,7 @@ class Plan(Course):
     critic_weight: float = 0.4  # of its gradient at the last layer, against that of the rest
     perceptual_weight: float = 0.15
     rate: float = 1e-3
-    critic_rate: float = 3e-4
+    critic_rate: float = 5e-4
     ema: float = 0.998
 
 
@@ -58,8 +58,7 @@ class Critic(nn.Sequential):
         """``width`` channels at half the resolution, doubled twice."""
         layers: list[nn.Module] = []
         for inputs, outputs in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
-            conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-            layers += [nn.utils.parametrizations.spectral_norm(conv), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         super().__init__(*layers, nn.Conv2d(4 * width, 1, 3, padding=1))
 
 
