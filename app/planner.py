@@ -18,6 +18,7 @@ from app import pipeline
 from app.errors import Refused
 from app.pipeline import Inputs, Models
 from app.request import Request
+from app.terminal import duration
 from generators.base import Generator
 from guidance.clip import Clip
 from guidance.optimise import Snapshot, Step
@@ -49,13 +50,14 @@ class Estimate:
 
     def __str__(self) -> str:
         """For people."""
-        return f"about {_duration(self.seconds)}, {self.bytes / 2**30:.1f} GB of memory"
+        return f"about {duration(max(1.0, self.seconds))}, {self.bytes / 2**30:.1f} GB of memory"
 
 
 def settle(request: Request, device: str = "cpu") -> Request:
     """Decide what was left open, so that a repeat can use the very same.
 
-    Only the kind of device decides, never how busy it is: two runs on one machine agree.
+    Only the kind of device decides, never how busy it is: two runs on one machine agree, unless
+    memory runs short (`plan`).
     """
     chunk = request.chunk or min(request.views, _CHUNK.get(device, 8))
     threads = request.threads or torch.get_num_threads()
@@ -144,7 +146,12 @@ def plan(request: Request, models: Models, device: str = "cpu") -> tuple[Request
             return request, expected
         if request.chunk == 1:
             raise _too_large(request, cost, factor, side, free)
-        request = request.model_copy(update={"chunk": max(1, (request.chunk or 2) // 2)})
+        request = _smaller(request)
+
+
+def _smaller(request: Request) -> Request:
+    """The same with half as many views at a time."""
+    return request.model_copy(update={"chunk": max(1, (request.chunk or 2) // 2)})
 
 
 def free_bytes(device: str) -> int:
@@ -198,16 +205,10 @@ def make(
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or request.chunk == 1:
                 raise
-        request = request.model_copy(update={"chunk": max(1, (request.chunk or 2) // 2)})
+        request = _smaller(request)
         tell(f"Memory ran out: going on with {request.chunk} views at a time instead.")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(words in said for words in _OUT_OF_MEMORY)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min"

@@ -68,6 +68,11 @@ RULES = (
         (*PICKLES, "torch.load"),
         exempt=("app/convert.py",),
     ),
+    Rule(
+        "no library is asked for weights: it would fetch them, or open what lies beside ours",
+        PROGRAM,
+        (".create_model", ".create_model_and_transforms", ".from_pretrained"),
+    ),
     Rule("the workshop reads weights, never a whole pickle", WORKSHOP, PICKLES),
     Rule("of taming only its two published modules", ALL, ("taming",), but=TAMING),
     Rule(
@@ -186,6 +191,7 @@ BREAKS = (
     ("app/snapshots.py", "import torch\ntorch.load('x')", "only app/convert.py reads a pickle"),
     ("app/x.py", "from torch import load as read", "only app/convert.py reads a pickle"),
     ("app/x.py", "read(x, weights_only=False)", "only app/convert.py reads a pickle"),
+    ("guidance/x.py", "import open_clip\nopen_clip.create_model('x')", "no library is asked"),
     ("training/x.py", "import pickle", "the workshop reads weights, never a whole pickle"),
     ("generators/x.py", "from taming.models.vqgan import VQModel", "of taming only its two"),
     ("generators/x.py", "from main import instantiate_from_config as f\nf()", "no Lightning"),
