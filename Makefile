@@ -3,6 +3,8 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
+# Where there is a screen the page opens by itself; its address is printed in any case.
+OPEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--open)
 
 .PHONY: help run test demo check format bench golden lock ready ready-test
 
@@ -10,7 +12,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
 
 run: ready ## open the studio in the browser
-	$(PY) app.py $(ARGS)
+	$(PY) app.py $(OPEN) $(ARGS)
 
 test: ready-test ## run all tests
 	$(PY) -m pytest $(ARGS)

@@ -307,7 +307,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def begin(plan: clip.Plan) -> clip.State:
+def begin(plan: clip.Plan) -> course.State:
     torch.manual_seed(0)
     return clip.new_state(pupil.Pupil(TINY), plan)
 
@@ -319,7 +319,7 @@ def lessons(library: Library) -> clip.Lessons:
 
 
 def run(
-    library: Library, lessons: clip.Lessons, plan: clip.Plan, state: clip.State, folder: Path
+    library: Library, lessons: clip.Lessons, plan: clip.Plan, state: course.State, folder: Path
 ) -> list[dict]:
     clip.train(plan, state, Twelve(library), teach, lessons, folder)
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

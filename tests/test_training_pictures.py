@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from generators import vqgan as generator
 from guidance import draft as drafting
-from training import course, draft, scenes, styles, vqgan
+from training import course, draft, examiner, scenes, styles, vqgan
 from training.data import Library, Picture
 from training.imagenet import Features
 
@@ -61,9 +61,9 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
 # --- VQGAN ------------------------------------------------------------------------------------
 
 
-def coder(plan: vqgan.Plan = CODING) -> vqgan.State:
+def coder(plan: vqgan.Plan = CODING) -> vqgan.Coding:
     torch.manual_seed(0)
-    return vqgan.State(plan, NETWORK)
+    return vqgan.Coding(plan, NETWORK)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_resumed_vqgan_is_the_same(
     vqgan.train(plan, whole, crops, tmp_path / "whole", features)
     half = coder(plan)
     for step in range(8):
-        if step / plan.steps >= plan.free_share and not half.begun:
+        if step / plan.steps >= plan.free_share and not half.tally.begun:
             vqgan.begin_codebook(plan, half, crops)
         vqgan.train_step(plan, half, step / plan.steps, crops[step], features)
         half.step += 1
@@ -115,8 +115,8 @@ def test_k_means_finds_the_heaps() -> None:
 
 def test_an_unused_code_gets_a_new_place() -> None:
     state = coder()
-    state.use = torch.ones(32)
-    state.use[5] = 0.0
+    state.tally.use = torch.ones(32)
+    state.tally.use[5] = 0.0
     before, cells = state.net.codebook.clone(), torch.full((1, 8, 2, 2), 3.0)
     vqgan.revive(state, cells, torch.Generator().manual_seed(0))
     changed = (state.net.codebook != before).any(dim=1)
@@ -145,9 +145,9 @@ def embed(captions: list[str]) -> torch.Tensor:
     return F.normalize(torch.tensor(said) + 1e-3, dim=-1)
 
 
-def drafter(plan: draft.Plan = DRAWING) -> draft.State:
+def drafter(plan: draft.Plan = DRAWING) -> course.State:
     torch.manual_seed(0)
-    return draft.State(plan, len(SHAPES) + len(scenes.COLOURS))
+    return draft.new_state(plan, len(SHAPES) + len(scenes.COLOURS))
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,44 @@ def test_in_a_still_studio_a_caption_has_one_picture(library: Library) -> None:
             before = found.setdefault(scene.caption, scene.picture)
             assert np.array_equal(before, scene.picture)
     assert len(found) > 4
+
+
+# --- Examiner ---------------------------------------------------------------------------------
+
+
+def test_the_examiner_learns_resumes_and_comes_back(library: Library, tmp_path: Path) -> None:
+    plan = examiner.Plan(
+        steps=21, warm_up=4, batch=12, tower_rate=2e-3, text_rate=2e-3, ema=0.8, workers=0
+    )
+    batches = scenes.Batches(scenes.Studio(library, 32, variants=1), plan.batch, seed=0)
+
+    def begin() -> course.State:
+        torch.manual_seed(0)
+        return examiner.new_state(examiner.Examiner("test_efficientnet", 32), plan)
+
+    whole, half, rest = begin(), begin(), begin()
+    examiner.train(plan, whole, batches, tmp_path / "whole")
+    log = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    first, last = (row["loss"] for row in map(json.loads, log) if "loss" in row)
+    assert last < first
+    for step in range(10):
+        examiner.train_step(plan, half, step / plan.steps, batches[step])
+        half.step += 1
+    course.save(half.parts(), tmp_path / "checkpoint.pt")
+    rest.resume(tmp_path / "checkpoint.pt")
+    examiner.train(plan, rest, batches, tmp_path / "half")
+    for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    examiner.export(whole.mean, tmp_path, "test_efficientnet")
+    loaded, pictures = examiner.load(tmp_path), batches[0][0] / 255
+    ours, theirs = (net.eval().embed_pictures(pictures) for net in (whole.mean, loaded))
+    assert torch.cosine_similarity(ours, theirs).min() > 0.99
+
+
+def test_words_have_the_same_rows_everywhere() -> None:
+    one, other = examiner.number_words(["a red fox", "Fox!"])
+    assert one[2] == other[0] > 0
+    assert (other[1:] == 0).all()
 
 
 # --- Styles -----------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from training import clip, data, draft, vqgan
-from training.imagenet import Features, efficientnet_lite
+from training import clip, data, draft, examiner, vqgan
+from training.imagenet import Features, efficientnet_lite, fill_tower
 from training.measure import Exam
 from training.pupil import (
     POCKET,
@@ -97,7 +97,7 @@ def train_vqgan(args: argparse.Namespace) -> None:
     plan = vqgan.Plan(
         minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
     )
-    library, state = data.load(args.cache), vqgan.State(plan)
+    library, state = data.load(args.cache), vqgan.Coding(plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")
     exam = vqgan.Exam(library)
@@ -126,7 +126,7 @@ def train_draft(args: argparse.Namespace) -> None:
         minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
     )
     reader, library = load_exported(args.clip), data.load(args.cache)
-    tokenize, state = tokenizer(reader), draft.State(plan, POCKET["embed_dim"])
+    tokenize, state = tokenizer(reader), draft.new_state(plan, POCKET["embed_dim"])
     if args.resume:
         state.resume(args.out / "checkpoint.pt")
 
@@ -145,13 +145,36 @@ def train_draft(args: argparse.Namespace) -> None:
     draft.train(plan, state, sketches, args.out, Features(efficientnet_lite("lite0")), report)
 
 
+def train_examiner(args: argparse.Namespace) -> None:
+    """Train on everything, the held-out things too, and leave the model in OUT/examiner."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    plan = examiner.Plan(
+        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
+    )
+    net = examiner.Examiner()
+    fill_tower(net.tower, "lite2")
+    state = examiner.new_state(net, plan)
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
+    studio = Studio(data.load(args.cache), examiner.SIDE)
+    questions = Batches(studio, 100, seed=args.seed + 1)
+
+    def report() -> dict[str, float]:
+        examiner.export(state.mean, args.out / "examiner")
+        return {"caption_of_100": examiner.ask(state.mean, [questions[i] for i in range(3)])}
+
+    scenes = Batches(studio, plan.batch, args.seed)
+    examiner.train(plan, state, scenes, args.out, report)
+
+
 def train_all(args: argparse.Namespace) -> None:
     """Fetch the data, train every model in turn, and put the results where the program looks.
 
     A training that was stopped goes on where it was, and one that is done is not done again.
     """
     fetch_data(args)
-    for name, _, _ in TRAININGS:
+    for name in ("clip", "vqgan", "draft"):  # the draft reads with the CLIP
         place = args.out / name
         if not (place / "done").exists():
             again = ["--resume"] if (place / "checkpoint.pt").exists() else []
@@ -174,13 +197,19 @@ def measure_clip(args: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(answers, indent=1) + "\n")
 
 
-TRAININGS = (("clip", 85.0, "CLIP"), ("vqgan", 75.0, "VQGAN"), ("draft", 60.0, "draft network"))
+TRAININGS = (
+    ("clip", 85.0, "CLIP"),
+    ("vqgan", 75.0, "VQGAN"),
+    ("draft", 60.0, "draft network"),
+    ("examiner", 60.0, "examiner of the benchmarks"),
+)
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "all": train_all,
     "data": fetch_data,
     "clip": train_clip,
     "vqgan": train_vqgan,
     "draft": train_draft,
+    "examiner": train_examiner,
     "measure": measure_clip,
 }
 

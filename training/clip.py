@@ -10,17 +10,16 @@ caption. Three additions:
 * the weights kept are a running mean of the weights trained.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.course import Course, Report, average, pace
+from training.course import Course, Report, State, adamw, pace, set_rates
 from training.course import train as train_course
 from training.pupil import Pupil, tokenizer, trim
 from training.teacher import Teacher
@@ -44,34 +43,6 @@ class Plan(Course):
     text_rate: float = 1e-3
     decay: float = 0.05
     ema: float = 0.998
-
-
-@dataclass
-class State:
-    """Everything that changes while training, and that a resumed training needs."""
-
-    net: Pupil
-    mean: Pupil
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            "net": self.net.state_dict(),
-            "mean": self.mean.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint; the next step is the one that would have come."""
-        parts = torch.load(path, weights_only=True)
-        for name in ("net", "mean", "optimiser"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.step, self.seconds = parts["step"], parts["seconds"]
 
 
 @dataclass(frozen=True)
@@ -185,7 +156,7 @@ def train_step(
 
     The batch holds pictures (n, 3, s, s) as bytes, tokens (n, t) and the teacher's vectors.
     """
-    set_rates(state.optimiser, plan, progress, state.step)
+    set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
     net, (pictures, tokens, sentences) = state.net.train(), batch
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     told = torch.randint(len(lessons.tokens), (plan.extra_texts,), generator=chance)
@@ -199,7 +170,7 @@ def train_step(
     loss = contrast(seen, texts, scale) + contrast(seen, captions, scale)
     loss = loss + distil(texts, captions, scale) + distil(extra, extra_captions, scale)
     loss = loss + 0.3 * name_classes(net, lessons, chance)
-    move(plan, state, loss)
+    state.move(loss, 2.0, plan.ema)
 
     right = (seen @ texts.T).argmax(1) == torch.arange(len(seen))
     return {
@@ -230,15 +201,6 @@ def make_harder(
     hit = order[: round(plan.attacked_share * len(pictures))]
     moved = attack(net, pictures[hit], texts, hit, plan.radius * size, plan.attack_steps, chance)
     return pictures.index_copy(0, hit, moved)
-
-
-def move(plan: Plan, state: State, loss: Tensor) -> None:
-    """One step down the gradient, and a small one of the running mean after it."""
-    state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.net.parameters(), 2.0)
-    state.optimiser.step()
-    average(state.mean, state.net, min(plan.ema, (state.step + 1) / (10 + state.step)))
 
 
 # --- Many steps -------------------------------------------------------------------------------
@@ -277,25 +239,7 @@ class Taught(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         return pictures, self.tokenize(captions), self.teacher(captions)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, plan: Plan, progress: float, step: int) -> None:
-    """Each group of weights learns at its own peak rate, all at one pace."""
-    for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * pace(progress, step, plan.warm_up)
-
-
 def new_state(net: Pupil, plan: Plan) -> State:
-    """Begin: the running mean is a copy, matrices decay, and the tower learns more gently."""
-    tower = set(net.clip.visual.trunk.parameters())
-    still = {net.clip.token_embedding.weight}  # rare words must not fade away
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in net.parameters():
-        rate = plan.tower_rate if p in tower else plan.text_rate
-        decay = plan.decay if p.ndim > 1 and p not in still else 0.0
-        groups.setdefault((rate, decay), []).append(p)
-    optimiser = torch.optim.AdamW(
-        [{"params": ps, "peak": r, "weight_decay": d} for (r, d), ps in groups.items()],
-        lr=plan.text_rate,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    return State(net, copy.deepcopy(net).eval().requires_grad_(False), optimiser)
+    """Begin with a net: its tower learns more gently, and rare words must not fade away."""
+    gently, still = {net.clip.visual.trunk: plan.tower_rate}, [net.clip.token_embedding.weight]
+    return State(net, adamw(net, plan.text_rate, plan.decay, gently=gently, still=still))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -30,15 +32,69 @@ class Course:
     workers: int = 1  # processes that compose pictures
 
 
-class State(Protocol):
-    """Everything that changes while training, and that a resumed training needs."""
+class State:
+    """Everything that changes while training, and that a resumed training needs.
 
-    step: int
-    seconds: float
+    A net, the running mean of its weights (which is what is kept in the end), an optimiser.
+    """
+
+    kept: tuple[str, ...] = ("net", "mean", "optimiser")  # what a checkpoint holds of it
+
+    def __init__(self, net: Any, optimiser: torch.optim.Optimizer) -> None:
+        """Begin: the running mean is a copy."""
+        self.net, self.mean = net, copy.deepcopy(net).eval().requires_grad_(False)
+        self.optimiser = optimiser
+        self.step, self.seconds = 0, 0.0
+
+    def move(self, loss: Tensor, most: float, ema: float) -> None:
+        """One step down a gradient of length ``most`` at most; a small one of the mean after it."""
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), most)
+        self.optimiser.step()
+        average(self.mean, self.net, min(ema, (self.step + 1) / (10 + self.step)))
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds: ``step``, ``seconds`` and tensors."""
-        ...
+        """What a checkpoint holds."""
+        states = {name: getattr(self, name).state_dict() for name in self.kept}
+        return {**states, "step": self.step, "seconds": self.seconds}
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint; the next step is the one that would have come."""
+        parts = torch.load(path, weights_only=True)
+        for name in self.kept:
+            getattr(self, name).load_state_dict(parts[name])
+        self.step, self.seconds = parts["step"], parts["seconds"]
+
+
+def adamw(
+    net: nn.Module,
+    rate: float,
+    decay: float,
+    *,
+    gently: Mapping[nn.Module, float] | None = None,
+    still: Iterable[nn.Parameter] = (),
+) -> torch.optim.Optimizer:
+    """AdamW whose matrices decay, but for the ``still`` ones.
+
+    Parts of the net may learn ``gently``, at rates of their own. Each group remembers its peak.
+    """
+    rates = {p: own for part, own in (gently or {}).items() for p in part.parameters()}
+    firm, groups = set(still), defaultdict(list)
+    for p in net.parameters():
+        groups[rates.get(p, rate), decay if p.ndim > 1 and p not in firm else 0.0].append(p)
+    return torch.optim.AdamW(
+        [{"params": ps, "peak": r, "weight_decay": d} for (r, d), ps in groups.items()],
+        lr=rate,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+
+
+def set_rates(optimiser: torch.optim.Optimizer, part: float) -> None:
+    """Let each group learn at that part of its peak rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * part
 
 
 Batch = Any

@@ -8,21 +8,19 @@ which L1 and a perceptual loss can ask for.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from guidance import draft
-from training.course import Course, Report, average, pace, write_weights
+from training.course import Course, Report, State, adamw, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.data import ICON_SETS
 from training.imagenet import Features
@@ -55,37 +53,14 @@ class Plan(Course):
     perceptual_weight: float = 0.15
     blur: float = 0.1  # length of the noise on a caption's embedding: neighbours mean the same
     rate: float = 1.5e-3
+    decay: float = 0.01
     ema: float = 0.998
 
 
-class State:
-    """Everything that changes while training, and that a resumed training needs."""
-
-    def __init__(self, plan: Plan, words: int) -> None:
-        """Begin from random weights, for embeddings of ``words`` numbers."""
-        self.net = draft.Network(words, len(MANNERS)).to(memory_format=torch.channels_last)
-        self.mean = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-        )
-        self.step, self.seconds = 0, 0.0
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            "net": self.net.state_dict(),
-            "mean": self.mean.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint; the next step is the one that would have come."""
-        parts = torch.load(path, weights_only=True)
-        for name in ("net", "mean", "optimiser"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.step, self.seconds = parts["step"], parts["seconds"]
+def new_state(plan: Plan, words: int) -> State:
+    """Begin from random weights, for embeddings of ``words`` numbers."""
+    net = draft.Network(words, len(MANNERS)).to(memory_format=torch.channels_last)
+    return State(net, adamw(net, plan.rate, plan.decay))
 
 
 class Sketches(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -118,7 +93,7 @@ def train_step(
     features: Features,
 ) -> dict[str, float]:
     """Draw, compare, move; returns numbers for the log."""
-    state.optimiser.param_groups[0]["lr"] = plan.rate * pace(progress, state.step, plan.warm_up)
+    set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     pictures, manners, embeddings = batch
     goal = (pictures.float() / 255).contiguous(memory_format=torch.channels_last)
@@ -131,11 +106,7 @@ def train_step(
     absolute = F.l1_loss(drawn, goal)
     coarse = F.l1_loss(F.avg_pool2d(drawn, 8), F.avg_pool2d(goal, 8))
     loss = absolute + coarse + plan.perceptual_weight * likeness
-    state.optimiser.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
-    state.optimiser.step()
-    average(state.mean, state.net, min(plan.ema, (state.step + 1) / (10 + state.step)))
+    state.move(loss, 1.0, plan.ema)
     return {"l1": absolute.item(), "coarse": coarse.item(), "perceptual": likeness.item()}
 
 

@@ -36,6 +36,12 @@ class Features(nn.Module):
         return torch.stack(parts).mean()
 
 
+def fill_tower(tower: nn.Module, name: str) -> None:
+    """Give a tower without a classifier the ImageNet weights of its kind."""
+    whole = efficientnet_lite(name).state_dict()
+    tower.load_state_dict({k: v for k, v in whole.items() if not k.startswith("classifier")})
+
+
 def efficientnet_lite(name: str) -> nn.Module:
     """Timm's EfficientNet-Lite with the ImageNet weights of its package.
 

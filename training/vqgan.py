@@ -9,7 +9,6 @@ that nobody uses begins anew at some cell of the batch.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from generators.vqgan import Pocket
-from training.course import Course, Report, average, pace, write_weights
+from training.course import Course, Report, State, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.data import Library
 from training.imagenet import Features, efficientnet_lite
@@ -107,71 +106,59 @@ def k_means(rows: Tensor, codes: int, chance: torch.Generator, rounds: int = 8) 
 # --- State ------------------------------------------------------------------------------------
 
 
-class State:
-    """Everything that changes while training, and that a resumed training needs."""
+class Coding(State):
+    """Beside the net its critic, and how the codes are used."""
+
+    kept = (*State.kept, "critic", "critics", "tally")
 
     def __init__(self, plan: Plan, config: dict[str, Any] = CONFIG) -> None:
         """Begin from random weights."""
-        self.net, self.critic = Pocket(config), Critic()
-        self.net.to(memory_format=torch.channels_last)
-        self.mean = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.use = torch.zeros(self.net.codebook.shape[0])  # how often a code was used of late
-        self.begun = torch.zeros(())  # 1 once there is a codebook
-        adam = {"betas": (0.5, 0.95), "fused": True}
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), lr=plan.rate, weight_decay=1e-4, **adam
-        )
+        adam: dict[str, Any] = {"betas": (0.5, 0.95), "fused": True}
+        net = Pocket(config).to(memory_format=torch.channels_last)
+        rated = [{"params": list(net.parameters()), "peak": plan.rate}]
+        super().__init__(net, torch.optim.AdamW(rated, lr=plan.rate, weight_decay=1e-4, **adam))
+        self.critic, self.tally = Critic(), Tally(len(net.codebook))
         self.critics = torch.optim.Adam(self.critic.parameters(), lr=plan.critic_rate, **adam)
-        self.step, self.seconds = 0, 0.0
 
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {
-            "net": self.net.state_dict(),
-            "mean": self.mean.state_dict(),
-            "critic": self.critic.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "critics": self.critics.state_dict(),
-            "use": self.use,
-            "begun": self.begun,
-            "step": self.step,
-            "seconds": self.seconds,
-        }
 
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint; the next step is the one that would have come."""
-        parts = torch.load(path, weights_only=True)
-        for name in ("net", "mean", "critic", "optimiser", "critics"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.use, self.begun = parts["use"], parts["begun"]
-        self.step, self.seconds = parts["step"], parts["seconds"]
+class Tally(nn.Module):
+    """How often each code was used of late; ``begun`` is 1 once there is a codebook."""
+
+    use: Tensor
+    begun: Tensor
+
+    def __init__(self, codes: int) -> None:
+        """Nothing was used yet."""
+        super().__init__()
+        self.register_buffer("use", torch.zeros(codes))
+        self.register_buffer("begun", torch.zeros(()))
 
 
 # --- One step ---------------------------------------------------------------------------------
 
 
 def train_step(
-    plan: Plan, state: State, progress: float, pictures: Tensor, features: Features
+    plan: Plan, state: Coding, progress: float, pictures: Tensor, features: Features
 ) -> dict[str, float]:
     """Encode, snap, decode, compare, move; returns numbers for the log.
 
     ``pictures``: (b, 3, s, s), bytes.
     """
-    state.optimiser.param_groups[0]["lr"] = plan.rate * pace(progress, state.step, plan.warm_up)
+    set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     net, real = state.net, pictures.float() / 255
     real = real.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         cells = cells_of(net, real)
-        if state.begun and state.step % 50 == 0 and progress < 0.8:
+        if state.tally.begun and state.step % 50 == 0 and progress < 0.8:
             revive(state, cells, chance)
         codes, commitment = cells, torch.zeros(())
-        if state.begun:
+        if state.tally.begun:
             snapped, picks = snap(net.codebook, cells)
             commitment = F.mse_loss(snapped, cells.detach())
             commitment = commitment + 0.25 * F.mse_loss(cells, snapped.detach())
             codes = cells + (snapped - cells).detach()  # straight through
-            state.use.mul_(0.99).index_add_(0, picks, torch.ones(len(picks)))
+            state.tally.use.mul_(0.99).index_add_(0, picks, torch.ones(len(picks)))
         ours = picture_of(net, codes)
         likeness = features.distance(ours, real)
     absolute = F.l1_loss(ours, real)
@@ -180,12 +167,12 @@ def train_step(
     if progress >= plan.critic_from:
         numbers |= teach_critic(state, real, ours.detach())
         loss = loss + persuade(plan, state, loss, ours)
-    move(plan, state, loss + commitment)
-    return numbers | {"codes": float((state.use > 0.3).sum())}
+    state.move(loss + commitment, 1.0, plan.ema)
+    return numbers | {"codes": float((state.tally.use > 0.3).sum())}
 
 
 @torch.no_grad()
-def begin_codebook(plan: Plan, state: State, crops: Crops) -> None:
+def begin_codebook(plan: Plan, state: Coding, crops: Crops) -> None:
     """End the free phase: k-means over the cells of a few batches."""
     chance = torch.Generator().manual_seed(plan.seed)
     batches = (crops[step].float() / 255 for step in range(plan.first_batches))
@@ -193,20 +180,20 @@ def begin_codebook(plan: Plan, state: State, crops: Crops) -> None:
     centres = k_means(rows, len(state.net.codebook), chance)
     for net in (state.net, state.mean):
         net.codebook.copy_(centres)
-    state.begun, state.use = torch.ones(()), torch.ones(len(centres))
+    state.tally.begun, state.tally.use = torch.ones(()), torch.ones(len(centres))
 
 
 @torch.no_grad()
-def revive(state: State, cells: Tensor, chance: torch.Generator) -> None:
+def revive(state: Coding, cells: Tensor, chance: torch.Generator) -> None:
     """Give codes that nobody uses a new place, at some cell of this batch."""
-    dead, rows = (state.use < 0.3).nonzero()[:, 0], rows_of(cells)
+    dead, rows = (state.tally.use < 0.3).nonzero()[:, 0], rows_of(cells)
     picks = rows[torch.randint(len(rows), (len(dead),), generator=chance)]
     for net in (state.net, state.mean):
         net.codebook[dead] = picks
-    state.use[dead] = 1.0
+    state.tally.use[dead] = 1.0
 
 
-def teach_critic(state: State, real: Tensor, ours: Tensor) -> dict[str, float]:
+def teach_critic(state: Coding, real: Tensor, ours: Tensor) -> dict[str, float]:
     """One step of the critic (hinge loss): real patches above 1, ours below -1."""
     with torch.autocast("cpu", torch.bfloat16):
         said = state.critic(torch.cat([real, ours]))
@@ -218,7 +205,7 @@ def teach_critic(state: State, real: Tensor, ours: Tensor) -> dict[str, float]:
     return {"critic": loss.item() / 2}
 
 
-def persuade(plan: Plan, state: State, loss: Tensor, ours: Tensor) -> Tensor:
+def persuade(plan: Plan, state: Coding, loss: Tensor, ours: Tensor) -> Tensor:
     """The critic's opinion; its pull on the last layer is a fixed share of the loss's pull."""
     with torch.autocast("cpu", torch.bfloat16):
         opinion = -state.critic(ours).float().mean()
@@ -227,15 +214,6 @@ def persuade(plan: Plan, state: State, loss: Tensor, ours: Tensor) -> Tensor:
         torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (loss, opinion)
     )
     return plan.critic_weight * (theirs / its.clamp(min=1e-6)).clamp(max=10).detach() * opinion
-
-
-def move(plan: Plan, state: State, loss: Tensor) -> None:
-    """One step down the gradient, and a small one of the running mean after it."""
-    state.optimiser.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
-    state.optimiser.step()
-    average(state.mean, state.net, min(plan.ema, (state.step + 1) / (10 + state.step)))
 
 
 # --- Many steps -------------------------------------------------------------------------------
@@ -275,7 +253,7 @@ class Crops(torch.utils.data.Dataset[Tensor]):
 
 def train(
     plan: Plan,
-    state: State,
+    state: Coding,
     crops: Crops,
     folder: Path,
     features: Features,
@@ -284,7 +262,7 @@ def train(
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
 
     def take_step(progress: float, pictures: Tensor) -> dict[str, float]:
-        if not state.begun and progress >= plan.free_share:
+        if not state.tally.begun and progress >= plan.free_share:
             begin_codebook(plan, state, crops)
         return train_step(plan, state, progress, pictures, features)
 
