@@ -2,7 +2,7 @@
 
 Esser, Rombach and Ommer (arXiv 2012.09841): the picture that comes back should have the right
 colours (L1), the right features (perceptual loss, Johnson et al. 2016), and details that a critic
-of patches takes for real (hinge loss, its weight balanced against the rest at the last layer).
+of patches takes for real (its weight balanced against the rest at the last layer).
 The codebook begins with k-means over the cells of a network that has learned without one; a code
 that nobody uses begins anew at some cell of the batch.
 """
@@ -39,11 +39,12 @@ class Plan(Course):
     side: int = 64  # px, of a crop
     free_share: float = 0.1  # of the training before there is a codebook
     first_batches: int = 40  # whose cells the codebook begins with
-    critic_from: float = 0.45  # of the training
-    critic_weight: float = 0.4  # of its gradient at the last layer, against that of the rest
+    critic_from: float = 0.45  # of the training; from here on it learns,
+    heard_from: float = 0.5  # and from here on the net hears it: a beginner is fooled at once
+    critic_weight: float = 0.05  # of its gradient at the last layer, against that of the rest
     perceptual_weight: float = 0.15
     rate: float = 1e-3
-    critic_rate: float = 5e-4
+    critic_rate: float = 1e-3
     ema: float = 0.998
 
 
@@ -166,7 +167,8 @@ def train_step(
     numbers = {"l1": absolute.item(), "perceptual": likeness.item()}
     if progress >= plan.critic_from:
         numbers |= teach_critic(state, real, ours.detach())
-        loss = loss + persuade(plan, state, loss, ours)
+    if progress >= plan.heard_from:
+        loss = loss + persuade(plan, state, loss, real, ours)
     state.move(loss + commitment, 1.0, plan.ema)
     return numbers | {"codes": float((state.tally.use > 0.3).sum())}
 
@@ -193,22 +195,29 @@ def revive(state: Coding, cells: Tensor, chance: torch.Generator) -> None:
     state.tally.use[dead] = 1.0
 
 
-def teach_critic(state: Coding, real: Tensor, ours: Tensor) -> dict[str, float]:
-    """One step of the critic (hinge loss): real patches above 1, ours below -1."""
+def preference(critic: Critic, real: Tensor, ours: Tensor) -> Tensor:
+    """By how much the critic finds each real patch more real than our copy of it, (b, 1, h, w).
+
+    Copy and original show the same, so that what is in the picture cancels out and only how it is
+    drawn remains (relativistic pairing, Jolicoeur-Martineau, arXiv 1807.00734).
+    """
     with torch.autocast("cpu", torch.bfloat16):
-        said = state.critic(torch.cat([real, ours]))
-    on_real, on_ours = said.float().chunk(2)
-    loss = F.relu(1 - on_real).mean() + F.relu(1 + on_ours).mean()
+        of_real, of_ours = critic(torch.cat([real, ours])).float().chunk(2)
+    return of_real - of_ours
+
+
+def teach_critic(state: Coding, real: Tensor, ours: Tensor) -> dict[str, float]:
+    """One step of the critic: it should prefer the real patches. A loss of .69 is no opinion."""
+    loss = F.softplus(-preference(state.critic, real, ours)).mean()
     state.critics.zero_grad()
     loss.backward()
     state.critics.step()
-    return {"critic": loss.item() / 2}
+    return {"critic": loss.item()}
 
 
-def persuade(plan: Plan, state: Coding, loss: Tensor, ours: Tensor) -> Tensor:
-    """The critic's opinion; its pull on the last layer is a fixed share of the loss's pull."""
-    with torch.autocast("cpu", torch.bfloat16):
-        opinion = -state.critic(ours).float().mean()
+def persuade(plan: Plan, state: Coding, loss: Tensor, real: Tensor, ours: Tensor) -> Tensor:
+    """That it prefers our patches; its pull on the last layer is a fixed share of the loss's."""
+    opinion = F.softplus(preference(state.critic, real, ours)).mean()
     last = state.net.decoder[-2].weight
     theirs, its = (
         torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (loss, opinion)
