@@ -19,6 +19,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from app.catalog import GENERATORS
 from benchmarks import classic
 from generators import vqgan
 from guidance import clip
@@ -31,27 +32,7 @@ WARM_UP = 2  # steps that are not counted
 PAGE = resource.getpagesize()
 
 # The layer sizes of the f16 network with 16,384 codes that the classics use.
-IMAGENET_16384 = {
-    "model": {
-        "target": "taming.models.vqgan.VQModel",
-        "params": {
-            "embed_dim": 256,
-            "n_embed": 16384,
-            "ddconfig": {
-                "double_z": False,
-                "z_channels": 256,
-                "resolution": 256,
-                "in_channels": 3,
-                "out_ch": 3,
-                "ch": 128,
-                "ch_mult": [1, 1, 2, 2, 4],
-                "num_res_blocks": 2,
-                "attn_resolutions": [16],
-                "dropout": 0.0,
-            },
-        },
-    }
-}
+IMAGENET_16384 = GENERATORS["imagenet_16384"].network
 
 
 @dataclass(frozen=True)
@@ -109,7 +90,7 @@ def run_naive(work: Work) -> Step:
 
 def run_ours(work: Work, precision: torch.dtype = torch.bfloat16) -> Step:
     """The engine itself, by the way every picture takes."""
-    generator, match = _engine(work, precision)
+    generator, match = engine(work, precision)
     latent = generator.start((work.size, work.size), seed=0)
     endless = Descent(steps=10**9, schedule="constant")
     stream = optimise(generator, [match], latent, endless, seed=0)
@@ -138,7 +119,8 @@ def _loop(work: Work, precision: torch.dtype) -> classic.Loop:
     )
 
 
-def _engine(work: Work, precision: torch.dtype) -> tuple[vqgan.VQGAN, Match]:
+def engine(work: Work, precision: torch.dtype) -> tuple[vqgan.VQGAN, Match]:
+    """Our generator and our objective at the sizes of the work, with random weights."""
     network, guide = vqgan.build(work.network), clip.build(work.guide)
     generator = vqgan.VQGAN(network.to(work.device), precision)
     seer = clip.Clip(
@@ -166,7 +148,7 @@ def agreement(work: Work) -> float:
 
 def _gradient(work: Work, precision: torch.dtype) -> torch.Tensor:
     torch.manual_seed(0)  # the same weights
-    generator, match = _engine(work, precision)
+    generator, match = engine(work, precision)
     latent = generator.start((work.size, work.size), seed=0).requires_grad_()
     torch.manual_seed(1)  # the same views
     match(generator.decode(latent)).total.backward()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import classic, speed
+from benchmarks import cancel, classic, speed
 from guidance.optimise import optimise
 
 TINY = speed.Work(
@@ -163,3 +163,9 @@ def test_the_command_prints_tables_and_writes_json(tmp_path, monkeypatch, capsys
     assert report["cpu"]["ours"]["seconds"] == 1.0
     assert report["cuda"] is None
     assert {"commit", "cpu", "threads", "torch"} <= report["where"].keys()
+
+
+def test_every_wish_to_stop_is_timed() -> None:
+    found = cancel.delays(TINY, shots=3)
+    assert len(found) == 3
+    assert all(0 <= delay < 10 for delay in found)
