@@ -201,8 +201,9 @@ def generate(
         Text,
         _option(
             PICTURES,
-            "Without --init, begin with: flat, codes, uniform, fractal or gradient.",
-            default="flat",
+            "Without --init, begin with: draft (a first picture of the words), flat, codes, "
+            "uniform, fractal or gradient.",
+            default="draft",
             **NAME,
         ),
     ] = None,
@@ -219,7 +220,7 @@ def generate(
         ),
     ] = None,
     steps: Annotated[
-        Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="40, 90 or 300", **WHOLE)
+        Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="30, 50 or 200", **WHOLE)
     ] = None,
     views: Annotated[
         Whole,
@@ -320,8 +321,8 @@ def generate(
         Text,
         _option(
             STYLE,
-            "Wishes beside the prompt: smoothness, symmetry, palette, pull (stay near the start), "
-            "text-off (no lettering); 0.1 to 1 is usual.",
+            "Wishes beside the prompt: smoothness, symmetry, palette, pull (stay near the start; "
+            "a draft is held by 1 unless you say pull=0), text-off (no lettering).",
             metavar='"WISH=X ..."',
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""The one table: every generator and every CLIP, with its files, licence and hashes.
+"""The one table: every generator, CLIP and draft network, with its files, licence and hashes.
 
 Rows stand in menu order. To add one, see CONTRIBUTING.md; `models.py` turns rows into files and
 files into networks.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["generator", "clip"]
+Kind = Literal["generator", "clip", "draft"]
 Format = Literal["safetensors", "ckpt"]  # a ckpt is an old pickle: converted once, then deleted
 
 
@@ -302,8 +302,21 @@ CLIPS = _table(
     ),
 )
 
-TABLES: dict[Kind, dict[str, Entry]] = {"generator": GENERATORS, "clip": CLIPS}
-_TITLES: dict[Kind, str] = {"generator": "generator", "clip": "CLIP"}
+DRAFTS = _table(
+    Entry(
+        "pocket",
+        "draft",
+        "draft",
+        licence="see weights/LICENSES.md",
+        card="model_cards/pocket-draft.md",
+        folder="weights/draft",
+        space="pocket",
+        note="words to a first picture in one pass; ships with the program",
+    ),
+)
+
+TABLES: dict[Kind, dict[str, Entry]] = {"generator": GENERATORS, "clip": CLIPS, "draft": DRAFTS}
+_TITLES: dict[Kind, str] = {"generator": "generator", "clip": "CLIP", "draft": "draft"}
 
 
 def find(kind: Kind, name: str) -> Entry:

@@ -151,6 +151,12 @@ def notes(asked: Asked, request: Request, models: Models) -> list[str]:
     told += [
         sentence for one in asked.requests for sentence in unread(one, models, request.precision)
     ]
+    wanted = planner.settle(asked.requests[0], models.device).chunk
+    if request.chunk != wanted:
+        told.append(
+            f"Little memory is free: {request.chunk} views at a time instead of {wanted}, so a "
+            "repeat with more may differ by rounding."
+        )
     if asked.repeated:
         told += differences(asked.repeated, request, models)
     if asked.resume:
@@ -177,9 +183,8 @@ def foreign_letters(text: str) -> str:
 
 
 def _is_foreign(letter: str) -> bool:
-    return not unicodedata.name(letter, "LATIN").startswith(
-        ("LATIN", "MODIFIER", "FEMININE", "MASC")
-    )
+    familiar = ("LATIN", "MODIFIER", "FEMININE", "MASCULINE", "MICRO")
+    return not unicodedata.name(letter, "LATIN").startswith(familiar)
 
 
 # --- one picture -----------------------------------------------------------------------------

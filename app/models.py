@@ -34,8 +34,9 @@ from generators.base import Generator
 from generators.fourier import Fourier
 from generators.pixels import Pixels
 from generators.pyramid import Pyramid
-from guidance import clip
+from guidance import clip, draft
 from guidance.clip import Clip
+from guidance.draft import Draft
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (if the server says)
 OFFLINE = ("SYNESTHETE_OFFLINE", "HF_HUB_OFFLINE")
@@ -506,6 +507,7 @@ def _clip(entry: Entry, place: Path, device: str, precision: torch.dtype) -> Cli
 LOADERS: Mapping[str, Callable[[Entry, Path, str, torch.dtype], Any]] = {
     "vqgan": lambda _, place, device, precision: vqgan.load(place, device, precision),
     "clip": _clip,
+    "draft": lambda _, place, device, __: draft.load(place, device),
     "fourier": lambda _, __, device, ___: Fourier(device),
     "pyramid": lambda _, __, device, ___: Pyramid(device),
     "pixels": lambda _, __, device, ___: Pixels(device),
@@ -538,6 +540,10 @@ class Models:
     def clip(self, name: str, precision: str = "float32") -> Clip:
         """The CLIP of a row, fetched if need be. `precision` is the name of a torch dtype."""
         return self._get("clip", name, precision)
+
+    def draft(self, name: str) -> Draft:
+        """The draft network of a row. It is small and used once: full precision will do."""
+        return self._get("draft", name, "float32")
 
     def hashes(self, name: str, kind: Kind | None = None) -> dict[str, str]:
         """SHA-256 of the weight files of a row, by "kind/name/file". Empty for one without weights.

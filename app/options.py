@@ -20,8 +20,17 @@ from torch import Tensor
 from app import recipe, snapshots
 from app.errors import Refused
 from app.images import open_picture, read_recipe, to_tensor
-from app.pipeline import Inputs
-from app.request import MOST_SEED, QUALITIES, Picture, Regularisers, Request, Vector, make_request
+from app.pipeline import Inputs, is_drafted
+from app.request import (
+    DRAFT,
+    MOST_SEED,
+    QUALITIES,
+    Given,
+    Regularisers,
+    Request,
+    Vector,
+    make_request,
+)
 from guidance.optimise import Snapshot
 from guidance.prompt import clean
 
@@ -141,7 +150,7 @@ class Shelf:
         return {"sha256": found.sha256, "name": _name(path)}
 
 
-def _known(named: Sequence[Picture | Vector], given: Fields) -> Fields:
+def _known(named: Sequence[Given | Vector], given: Fields) -> Fields:
     """What the recipe says of the same thing, unless a weight was typed with it now."""
     same = [one.model_dump() for one in named if one.sha256 == given["sha256"]]
     return given if "weight" in given or not same else same[0]
@@ -309,28 +318,28 @@ def _again(option: str, name: str) -> str:
     return f"It was made with {name!r}, which a recipe does not hold. Give it again: {option} FILE."
 
 
-# option -> when it would do nothing, and what to tell then
-_IDLE: dict[str, tuple[Callable[[Request], bool], str]] = {
-    "start": (
+# option, when it would do nothing, and what to tell then
+_IDLE: tuple[tuple[str, Callable[[Request], bool], str], ...] = (
+    (
+        "start",
         lambda request: request.init is not None,
         "--start says what to begin with without --init. Leave one of them out.",
     ),
-    "before": (
+    (
+        "start",
+        lambda request: request.start == DRAFT and not request.init and not is_drafted(request),
+        "--start draft draws words that pull, and there are none. Leave it out.",
+    ),
+    (
+        "before",
         lambda request: request.distance != "directional",
         "--before is for --distance directional. Add that, or leave it out.",
     ),
-    **{
-        name: (
-            lambda request: request.distance == "directional",
-            f"--distance directional follows the prompt alone. Leave out {option_name(name)}.",
-        )
-        for name in ("negative", "image_prompt", "embedding")
-    },
-}
+)
 
 
 def _refuse_idle(request: Request, typed: Typed) -> None:
     """An option that would do nothing is more likely a mistake than meant so."""
-    for name, (idle, sentence) in _IDLE.items():
+    for name, idle, sentence in _IDLE:
         if name in typed and idle(request):
             raise Refused(f"option.{name}", sentence, name)

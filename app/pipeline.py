@@ -9,13 +9,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from app.catalog import Kind, find
 from app.errors import Refused
 from app.images import fit
-from app.request import Picture, Request, Vector
+from app.request import DRAFT, Given, Picture, Request, Vector
 from generators.base import Generator, Image, Latent, Size
-from generators.starts import STARTS, uniform
+from generators.starts import STARTS, flat, uniform
 from guidance.augment import Views, whole_frame
 from guidance.clip import Clip
+from guidance.draft import Draft
+from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
 from guidance.objectives import (
     DISTANCES,
@@ -33,6 +36,8 @@ from guidance.prompt import Prompt, parse
 
 _NEGATIVE = -0.5  # a negative prompt pushes half as strongly as a prompt pulls
 _WRITING = "written text, letters, a caption, a watermark"
+DRAFTER = "pocket"  # the row of the catalog that a start from a draft uses
+DRAFT_PULL = 1.0  # holds the quiet grounds of a draft still while things take shape
 # Coarse-to-fine: from which part of the way on, and what the size is divided by until the next.
 _COARSE_TO_FINE = ((0.0, 4), (0.25, 2), (0.5, 1))
 
@@ -45,6 +50,10 @@ class Models(Protocol):
         ...
 
     def clip(self, name: str, precision: str) -> Clip:
+        """Load once, by its name in the catalog."""
+        ...
+
+    def draft(self, name: str) -> Draft:
         """Load once, by its name in the catalog."""
         ...
 
@@ -75,13 +84,22 @@ def run(
     torch.set_num_threads(request.threads or torch.get_num_threads())
     generator = models.generator(request.generator, request.precision)
     clips = {guide.name: models.clip(guide.name, request.precision) for guide in request.clips}
-    objectives = [*match(request, clips, inputs), *regularisers(request)]
-    latent = resume.latent if resume else start(request, generator, inputs)
     descent = plan_descent(request, generator.factor)
     with interruptible([generator, *clips.values()], check):
+        objectives = [*match(request, clips, inputs), *regularisers(request)]
+        latent = resume.latent if resume else start(request, generator, models, inputs)
         yield from optimise(
             generator, objectives, latent, descent, seed=request.seed, resume=resume, check=check
         )
+
+
+def networks(request: Request) -> list[tuple[Kind, str]]:
+    """The kind and name of every row of the catalog that a request uses."""
+    used: list[tuple[Kind, str]] = [("generator", request.generator)]
+    used += [("clip", guide.name) for guide in request.clips]
+    if is_drafted(request):
+        used += [("draft", DRAFTER), ("clip", find("draft", DRAFTER).space)]
+    return list(dict.fromkeys(used))
 
 
 def sizes(request: Request, factor: int) -> list[tuple[int, Size]]:
@@ -99,29 +117,52 @@ def sizes(request: Request, factor: int) -> list[tuple[int, Size]]:
 
 def plan_descent(request: Request, factor: int) -> Descent:
     """How the loop goes down."""
+    pull = request.regularise.pull
+    if pull is None:
+        pull = DRAFT_PULL if is_drafted(request) else 0.0
     return Descent(
         steps=request.steps,
         step_size=request.step_size,
         optimiser=request.optimiser,
         schedule=request.schedule,
         ema=request.ema,
-        pull=request.regularise.pull,
+        pull=pull,
         patience=request.patience,
         grow=tuple(sizes(request, factor)[1:]),
     )
 
 
-def start(request: Request, generator: Generator, inputs: Inputs) -> Latent:
-    """The latent to begin with: of the given picture, of a plain or noisy one, or random codes."""
+def start(request: Request, generator: Generator, models: Models, inputs: Inputs) -> Latent:
+    """The latent to begin with: of a picture, given, drafted, plain or noisy, or random codes."""
     _, size = sizes(request, generator.factor)[0]
     picture: Image | None
     if request.init:
         given = fit(_picture(request.init, inputs), size)
         picture = torch.lerp(given, uniform(size, request.seed), request.init_noise)
+    elif is_drafted(request):
+        picture = draft(request, models, size)
     else:
-        draw = STARTS[request.start]
+        draw = flat if request.start == DRAFT else STARTS[request.start]
         picture = draw(size, request.seed) if draw else None
     return generator.project(generator.start(size, seed=request.seed, init=picture))
+
+
+def is_drafted(request: Request) -> bool:
+    """Whether the run begins with a draft: it was not given a picture, and some words pull."""
+    pulls = any(prompt.weight > 0 for prompt in parse(request.prompt))
+    return request.start == DRAFT and not request.init and pulls
+
+
+def draft(request: Request, models: Models, size: Size) -> Image:
+    """A first picture of the words that pull, in one pass."""
+    wanted = [prompt for prompt in parse(request.prompt) if prompt.weight > 0]
+    drafter = models.draft(DRAFTER)
+    # in full precision: with less, two manners that fit alike could swap from machine to machine
+    reader = models.clip(drafter.space, "float32")
+    weights = torch.tensor([[prompt.weight] for prompt in wanted], device=reader.device)
+    words = weights * reader.embed_text([prompt.text for prompt in wanted])
+    goal = torch.nn.functional.normalize(words.sum(dim=0, keepdim=True), dim=-1)
+    return drafter.start(goal, reader, size, request.seed)
 
 
 def match(request: Request, clips: Mapping[str, Clip], inputs: Inputs) -> list[Objective]:
@@ -146,7 +187,7 @@ def direction(request: Request, clip: Clip) -> Tensor:
     wanted = parse(request.prompt)
     weights = torch.tensor([[prompt.weight] for prompt in wanted], device=clip.device)
     after = (weights * clip.embed_text([prompt.text for prompt in wanted])).sum(dim=0, keepdim=True)
-    return after / weights.abs().sum() - clip.embed_text([request.before])
+    return after / weights.abs().sum() - clip.embed_text([spell_out(request.before)])
 
 
 def targets(request: Request, clip: Clip, inputs: Inputs) -> list[Target]:
@@ -208,7 +249,7 @@ def _rgb(colour: str) -> list[float]:
     return [part / 255 for part in bytes.fromhex(colour[1:])]
 
 
-def _picture(given: Picture, inputs: Inputs) -> Image:
+def _picture(given: Given, inputs: Inputs) -> Image:
     if given.sha256 not in inputs.pictures:
         raise Refused(
             "input.missing",

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from app import pipeline
 from app.catalog import Kind
 from app.errors import Refused
 from app.request import Request, read_request
@@ -46,9 +47,8 @@ def make_recipe(request: Request, models: Loaded, step: Step) -> dict[str, Any]:
 
 def hashes(request: Request, models: Loaded) -> dict[str, str]:
     """SHA-256 of every weight file that a request uses."""
-    clips = [models.hashes(guide.name, "clip") for guide in request.clips]
-    generator = models.hashes(request.generator, "generator")
-    return {file: sha256 for table in (generator, *clips) for file, sha256 in table.items()}
+    tables = [models.hashes(name, kind) for kind, name in pipeline.networks(request)]
+    return {file: sha256 for table in tables for file, sha256 in table.items()}
 
 
 def _here(device: str) -> dict[str, str]:
@@ -103,7 +103,11 @@ def differences(recipe: Mapping[str, Any], request: Request, models: Loaded) -> 
         if run.get(what) != here
     ]
     others = [file for file, sha256 in before.items() if now.get(file, sha256) != sha256]
+    ours, theirs = VERSION, recipe.get("synesthete", VERSION)
     told = {
+        f"It was made by Synesthete {theirs}, this is {ours}: what was left open may differ.": (
+            theirs != ours
+        ),
         f"Small differences are possible: {'; '.join(changed)}.": changed,
         f"It will be another picture, for these changed since: {', '.join(others)}.": others,
     }

@@ -23,12 +23,13 @@ from guidance.prompt import MOST_WEIGHT, PromptError, clean, parse
 
 MOST_SEED = 2**63 - 1  # what SQLite and torch take
 MOST_SIDE = 2048
+DRAFT = "draft"  # start from what one pass of the draft network makes of the words
 
 # What each quality asks for, unless a request says otherwise.
 QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"steps": 40, "views": 8, "width": 128, "height": 128},
-    "normal": {"steps": 90, "views": 12, "width": 192, "height": 192},
-    "best": {"steps": 300, "views": 24, "width": 256, "height": 256, "ema": 0.9},
+    "draft": {"steps": 30, "views": 8, "width": 128, "height": 128},
+    "normal": {"steps": 50, "views": 12, "width": 192, "height": 192},
+    "best": {"steps": 200, "views": 24, "width": 256, "height": 256, "ema": 0.9},
 }
 
 Weight = Annotated[float, Field(ge=-MOST_WEIGHT, le=MOST_WEIGHT)]
@@ -40,11 +41,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class Picture(_Strict):
-    """A picture that was given: the hash of its pixels, what it was called, how it steers."""
+class Given(_Strict):
+    """A picture that was given: the hash of its pixels, and what it was called."""
 
     sha256: Digest
     name: str = Field(default="picture", max_length=200)
+
+
+class Picture(Given):
+    """A picture as a prompt: how it steers."""
+
     weight: Weight = 1.0
     stop: float | None = Field(default=None, ge=0)
 
@@ -70,13 +76,14 @@ class Regularisers(_Strict):
     """What a picture should be besides faithful: weights, 0 for none.
 
     `smoothness` (total variation), `symmetry` (left to right), `palette` (nearness to the
-    request's colours), `pull` (to the start, fading), `text_off` (away from written letters).
+    request's colours), `pull` (to the start, fading; None: a little to a draft, else none),
+    `text_off` (away from written letters).
     """
 
     smoothness: float = Field(default=0.0, ge=0, le=100)
     symmetry: float = Field(default=0.0, ge=0, le=100)
     palette: float = Field(default=0.0, ge=0, le=100)
-    pull: float = Field(default=0.0, ge=0, le=100)
+    pull: float | None = Field(default=None, ge=0, le=100)
     text_off: float = Field(default=0.0, ge=0, le=MOST_WEIGHT)
 
 
@@ -93,9 +100,9 @@ class Request(_Strict):
     negative: str = ""
     pictures: tuple[Picture, ...] = Field(default=(), max_length=16)
     embeddings: tuple[Vector, ...] = Field(default=(), max_length=16)
-    init: Picture | None = None
+    init: Given | None = None
     init_noise: Share = 0.0
-    start: str = "flat"
+    start: str = DRAFT
 
     width: int = Field(default=192, ge=32, le=MOST_SIDE)
     height: int = Field(default=192, ge=32, le=MOST_SIDE)
@@ -103,7 +110,7 @@ class Request(_Strict):
     generator: str = "pocket"
     clips: tuple[Guide, ...] = Field(default=(Guide(name="pocket"),), min_length=1, max_length=4)
 
-    steps: int = Field(default=90, ge=1, le=2000)
+    steps: int = Field(default=50, ge=1, le=2000)
     step_size: float | None = Field(default=None, gt=0, le=1)
     optimiser: str = "adam"
     schedule: str = "drop"
@@ -166,6 +173,10 @@ class Request(_Strict):
             raise ValueError(
                 "The directional loss needs a prompt and a picture to start from (init)."
             )
+        if self.distance == "directional" and (idle := self._beside_the_prompt()):
+            raise ValueError(
+                f"The directional loss follows the prompt alone. Leave out {', '.join(idle)}."
+            )
         if self.init_noise and not self.init:
             raise ValueError(
                 "init_noise mixes noise into the picture to start from: give one (init)."
@@ -174,9 +185,20 @@ class Request(_Strict):
             raise ValueError("A palette needs both colours and a weight (regularise palette=1).")
         return self
 
+    def _beside_the_prompt(self) -> list[str]:
+        """What a loss that follows the prompt alone would not see."""
+        given = {
+            "the negative prompt": bool(self.negative),
+            "pictures as prompts": bool(self.pictures),
+            "embeddings": bool(self.embeddings),
+            "text_off": bool(self.regularise.text_off),
+            "stops": any(prompt.stop is not None for prompt in parse(self.prompt)),
+        }
+        return [what for what, there in given.items() if there]
+
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "start": tuple(STARTS),
+    "start": (DRAFT, *STARTS),
     "generator": tuple(GENERATORS),
     "clip": tuple(CLIPS),
     "optimiser": tuple(OPTIMISERS),

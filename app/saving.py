@@ -77,9 +77,9 @@ def check_folder(path: Path, may_make: int | None = 0) -> None:
     `may_make` new folders on the way are all right (None: any number). Raises `Refused`.
     """
     there, missing = path.absolute(), 0
-    while not there.exists() and there != there.parent:
-        there, missing = there.parent, missing + 1
     with explained(path / "file"):
+        while not there.exists() and there != there.parent:
+            there, missing = there.parent, missing + 1
         if may_make is not None and missing > may_make:
             raise FileNotFoundError(errno.ENOENT, "")
     with explained(there / "file"), tempfile.TemporaryFile(dir=there):

@@ -64,23 +64,29 @@ def questions(path: Path = HERE / "prompts.txt") -> list[Question]:
 def make(out: Path, settings: Mapping[str, Any], quality: str, seed: int) -> None:
     """Make a picture for each prompt; those that lie there already are kept."""
     out.mkdir(parents=True, exist_ok=True)
-    models, seconds = Models(), {}
+    models, seconds, report = Models(), {}, out / "report.json"
+    asked = {"quality": quality, "settings": dict(settings), "seed": seed}
+    if report.exists() and not asked.items() <= json.loads(report.read_text()).items():
+        raise SystemExit(f"{out} holds pictures made in another way. Choose another folder.")
+    report.write_text(json.dumps(asked))
     for number, question in enumerate(questions()):
         path = out / f"{number:03}.png"
         if path.exists():
             continue
         given = {"prompt": question.prompt, "seed": seed, **settings}
         request, began = settle(make_request(given, quality)), time.perf_counter()
-        *_, last = run(request, models)
+        for step in run(request, models):
+            last = step
+        picture = last.settled()
         seconds[number] = time.perf_counter() - began
-        pixels = (last.image[0].permute(1, 2, 0) * 255).round().byte().numpy()
+        pixels = (picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
         Picture.fromarray(pixels).save(path)
         print(f"{number:3} {seconds[number]:5.1f} s  {question.prompt}", flush=True)
-    report = {"quality": quality, "settings": dict(settings), "seed": seed, **opinion(out, models)}
+    found = {**asked, **opinion(out, models)}
     if seconds:
-        report["seconds"] = float(np.median(list(seconds.values())))
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
+        found["seconds"] = float(np.median(list(seconds.values())))
+    report.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
 
 
 def pictures(out: Path) -> list[Path]:
@@ -173,7 +179,7 @@ def score(out: Path, answers: Path) -> dict[str, Any]:
     for answer in read(answers):
         shows = key.pop((answer["sheet"], answer["cell"]))
         if shows.startswith("real "):
-            names = (shows.removeprefix("real "), *shows.split()[1:])
+            names = (shows.removeprefix("real "), shows.split()[-1])
             checks.append(names_it(answer["first"], names) or names_it(answer["second"], names))
             continue
         question = asked[int(shows)]
@@ -183,7 +189,9 @@ def score(out: Path, answers: Path) -> dict[str, Any]:
                 "first": first,
                 "either": first or names_it(answer["second"], question.names),
                 "confident": first and answer["confidence"] >= 2,
-                "colour": question.colour in answer["colour"].lower() if question.colour else None,
+                "colour": names_it(answer["colour"], (question.colour,))
+                if question.colour
+                else None,
             }
         )
     if key:
@@ -224,6 +232,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
+def setting(typed: str) -> tuple[str, Any]:
+    """`steps=40` or `start=flat` as a field of a request and its value."""
+    field, _, value = typed.partition("=")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value
+
+
 def main() -> None:
     """One of the three."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faithful", description=__doc__)
@@ -235,10 +252,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     asked = parser.parse_args()
     if asked.task == "make":
-        settings = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in asked.set)}
+        settings = dict(setting(pair) for pair in asked.set)
         make(asked.out, settings, asked.quality, asked.seed)
     elif asked.task == "blind":
         blind(asked.out, real_pictures(2 * REAL * CELLS))
+    elif asked.answers is None:
+        parser.error("score needs the file of answers")
     else:
         print(json.dumps(score(asked.out, asked.answers), indent=1))
 

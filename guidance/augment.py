@@ -56,7 +56,7 @@ class Views:
         tints = torch.eye(3, 4).expand(self.count, 3, 4)
         for code in self.augment:
             if code in TINTS:
-                tints = draw_tints(TINTS[code](), shape)
+                tints = after(draw_tints(TINTS[code](), shape), tints)
         touches = self._touches()
         drawn = touches.forward_parameters(shape) if touches else None
         return Drawn(boxes, turns, tints, drawn, self._noise(shape))
@@ -153,6 +153,12 @@ def draw_tints(augmentation: Any, shape: torch.Size) -> Tensor:
     turned = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # (n, 3, 3)
     mixed = contrast[:, None, None] * (_YIQ.inverse() @ turned @ _YIQ)
     return torch.cat((mixed, (bright - 1)[:, None, None].expand(-1, 3, 1)), dim=-1)
+
+
+def after(later: Tensor, first: Tensor) -> Tensor:
+    """(n, 3, 4) each: one colour change after another, as one."""
+    mixed = later[..., :3] @ first
+    return torch.cat((mixed[..., :3], mixed[..., 3:] + later[..., 3:]), dim=-1)
 
 
 def colour(views: Image, tints: Tensor) -> Image:

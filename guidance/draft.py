@@ -40,6 +40,9 @@ class Bent(nn.Module):
 class Network(nn.Module):
     """A unit vector and a manner of drawing -> a picture of 64 x 64."""
 
+    centre: Tensor
+    whiten: Tensor
+
     def __init__(
         self,
         words: int,
@@ -49,6 +52,8 @@ class Network(nn.Module):
     ) -> None:
         """`words` numbers of an embedding, `manners` to draw in; `widths` at 4, 8, 16 and 32 px."""
         super().__init__()
+        self.register_buffer("centre", torch.zeros(words))
+        self.register_buffer("whiten", torch.eye(words) * words**0.5)
         self.read = nn.Linear(words, idea)
         self.manner = nn.Embedding(manners, idea)
         self.think = nn.Linear(idea, idea)
@@ -59,7 +64,10 @@ class Network(nn.Module):
 
     def forward(self, embeddings: Tensor, manners: Tensor) -> Tensor:
         """(b, words), (b,) -> (b, 3, 64, 64), about 0..1."""
-        idea = F.gelu(self.read(embeddings * embeddings.shape[1] ** 0.5) + self.manner(manners))
+        # embeddings of captions differ most in ground and colour: all directions get one weight,
+        # or what the thing is would be learned last
+        told = (embeddings - self.centre) @ self.whiten
+        idea = F.gelu(self.read(told) + self.manner(manners))
         idea = F.gelu(self.think(idea))
         x = self.begin(idea).unflatten(1, (-1, 4, 4))
         for block, way in zip(self.blocks, self.ways, strict=True):

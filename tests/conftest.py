@@ -167,6 +167,17 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_drafter() -> Any:
+    """A draft network of seeded random weights for the words of the tiny CLIP."""
+    from guidance.draft import Draft, Network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(TINY_CLIP["embed_dim"], manners=5)
+    return Draft(network, space="pocket")
+
+
+@pytest.fixture(scope="session")
 def tiny_vqgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small VQGAN of the published layout, seeded random weights, two to one."""
     folder = tmp_path_factory.mktemp("tiny-vqgan")

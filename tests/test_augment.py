@@ -11,6 +11,7 @@ from guidance.augment import (
     AUGMENTATIONS,
     METHODS,
     Views,
+    after,
     colour,
     crop_boxes,
     draw_tints,
@@ -156,6 +157,14 @@ def test_a_tint_of_ours_goes_where_kornias_goes(strength: tuple, likeness: float
     theirs = jiggle(picture) - picture
     assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > likeness
     assert ours.norm() / theirs.norm() == pytest.approx(1, abs=0.5)
+
+
+def test_two_tints_are_one_after_the_other() -> None:
+    picture = torch.rand(4, 3, 6, 6)
+    torch.manual_seed(0)
+    one, other = (draw_tints(K.ColorJiggle(*(0.2,) * 4, p=1), picture.shape) for _ in range(2))
+    together = colour(picture, after(other, one))
+    assert torch.allclose(together, colour(colour(picture, one), other), atol=1e-5)
 
 
 def test_without_a_tint_colours_stay() -> None:

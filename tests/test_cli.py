@@ -241,6 +241,29 @@ def test_a_timelapse_lies_beside_the_picture(cli: Command) -> None:
     assert np.abs(frames[-1].astype(float) - pixels(about["path"])).mean() < 10
 
 
+def test_it_says_so_when_little_memory_changes_how_it_works(
+    cli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = planner.plan
+
+    def tight(*given: Any) -> Any:
+        request, expected = real(*given)
+        return request.model_copy(update={"chunk": 1}), expected
+
+    monkeypatch.setattr(planner, "plan", tight)
+    told = cli("generate", *APPLE, "--views", "4", "--chunk", "4").stderr
+    assert "Little memory is free: 1 views at a time instead of 4" in told
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [("红色的苹果", "will not understand '红色的苹果'"), ("a cell of 5 µm, naïve", None)],
+)
+def test_letters_that_no_model_reads_are_told(cli: Command, prompt: str, told: str | None) -> None:
+    said = cli("generate", prompt, *SMALL, "--steps", "1").stderr
+    assert (told in said) if told else ("will not understand" not in said)
+
+
 def test_the_average_is_what_is_saved(cli: Command) -> None:
     """With almost no weight on what is new, the average stays near the start."""
     paper = (*APPLE, "--generator", "pixels", "--start", "flat")
@@ -608,6 +631,14 @@ BAD = [
     ["x", "--distance", "directional"],
     ["x", "--out", "missing/folder"],
     ["x", "--out", "missing/apple.png"],
+    ["x", "--out", "/sys"],
+    ["x", "--out", "/sys/apple.png"],
+    ["x", "--init", "good.png", "--init-noise", "nan"],
+    ["x", "--init", "good.png", "--distance", "directional", "--before", "x" * 2001],
+    ["x", "--init", "good.png", "--distance", "directional", "--negative", "y"],
+    ["--image-prompt", "good.png", "--start", "draft"],
+    ["x::-1", "--image-prompt", "good.png", "--start", "draft"],
+    ["x::1::0.2", "--init", "good.png", "--distance", "directional"],
     ["x", "--out", "good.png"],
     ["x", "--out", "good.png/apple.png"],
     ["x", "--out", "apple.jpg"],

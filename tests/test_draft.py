@@ -15,33 +15,26 @@ def reader(tiny_clip: Path) -> clip.Clip:
     return clip.load(tiny_clip, space="pocket")
 
 
-@pytest.fixture(scope="module")
-def drafter(reader: clip.Clip) -> draft.Draft:
-    torch.manual_seed(0)
-    width = reader.embed_text(["a fox"]).shape[-1]
-    return draft.Draft(draft.Network(width, 5), space="pocket")
-
-
-def test_each_manner_draws_its_own_picture(drafter: draft.Draft, reader: clip.Clip) -> None:
-    pictures = drafter.draw(reader.embed_text(["a fox"]))
+def test_each_manner_draws_its_own_picture(tiny_drafter: draft.Draft, reader: clip.Clip) -> None:
+    pictures = tiny_drafter.draw(reader.embed_text(["a fox"]))
     assert pictures.shape == (5, 3, 64, 64)
     assert pictures.min() >= 0
     assert pictures.max() <= 1
     assert len({picture.sum().item() for picture in pictures}) == 5
 
 
-def test_the_same_words_and_seed_start_alike(drafter: draft.Draft, reader: clip.Clip) -> None:
+def test_the_same_words_and_seed_start_alike(tiny_drafter: draft.Draft, reader: clip.Clip) -> None:
     goal = reader.embed_text(["a fox"])
-    first, again, other = (drafter.start(goal, reader, (48, 48), seed) for seed in (1, 1, 2))
+    first, again, other = (tiny_drafter.start(goal, reader, (48, 48), seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 96), (96, 40), (64, 64)])
 def test_a_draft_fits_any_frame(
-    size: tuple[int, int], drafter: draft.Draft, reader: clip.Clip
+    size: tuple[int, int], tiny_drafter: draft.Draft, reader: clip.Clip
 ) -> None:
-    picture = drafter.start(reader.embed_text(["a fox"]), reader, size, 0)
+    picture = tiny_drafter.start(reader.embed_text(["a fox"]), reader, size, 0)
     assert picture.shape == (1, 3, *size)
     assert picture.min() >= 0
     assert picture.max() <= 1

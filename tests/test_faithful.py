@@ -33,6 +33,7 @@ def test_thirty_things_are_held_out_from_every_training() -> None:
         ("pineapple", False),
         ("teddy-bear", True),
         ("something round", False),
+        ("a multiapple", False),
     ],
 )
 def test_a_guess_is_right_when_it_names_the_thing(guess: str, right: bool) -> None:
@@ -78,3 +79,14 @@ def test_scores_count_what_a_reader_named(made: Path) -> None:
     reds = sum(q.colour == "red" for q in asked)
     assert found["objects"]["colour"] == f"{reds}/{sum(bool(q.colour) for q in asked)}"
     assert found["real pictures named"] == "14/14"
+
+
+def test_a_setting_is_a_number_or_a_word() -> None:
+    assert faithful.setting("steps=40") == ("steps", 40)
+    assert faithful.setting("start=flat") == ("start", "flat")
+
+
+def test_pictures_made_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"quality": "best", "settings": {}, "seed": 7}')
+    with pytest.raises(SystemExit, match="in another way"):
+        faithful.make(tmp_path, {}, "draft", 7)

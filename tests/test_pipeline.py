@@ -12,12 +12,13 @@ import torch.nn.functional as F
 
 from app import pipeline, planner
 from app.errors import Refused
+from app.images import to_pixels
 from app.pipeline import Inputs
 from app.request import Request, make_request
 from generators import vqgan
 from generators.base import Generator
 from generators.pixels import Pixels
-from guidance import clip
+from guidance import clip, draft
 
 HASH, OTHER = "0" * 64, "1" * 64
 SMALL: dict[str, Any] = {
@@ -29,10 +30,11 @@ SMALL: dict[str, Any] = {
 class Tiny:
     """Models of a test: tiny, real, and loaded once."""
 
-    def __init__(self, clip_folder: Path, vqgan_folder: Path) -> None:
+    def __init__(self, clip_folder: Path, vqgan_folder: Path, drafter: draft.Draft) -> None:
         """Load them."""
         self.seer = clip.load(clip_folder, space="pocket")
         self.network = vqgan.load(vqgan_folder)
+        self.drafter = drafter
 
     def generator(self, name: str, precision: str) -> Generator:
         """Pixels, or the tiny VQGAN under the pocket's name."""
@@ -42,10 +44,14 @@ class Tiny:
         """The tiny CLIP, whatever is asked for."""
         return self.seer
 
+    def draft(self, name: str) -> draft.Draft:
+        """A draft network that has learned nothing."""
+        return self.drafter
+
 
 @pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_vqgan: Path) -> Tiny:
-    return Tiny(tiny_clip, tiny_vqgan)
+def models(tiny_clip: Path, tiny_vqgan: Path, tiny_drafter: draft.Draft) -> Tiny:
+    return Tiny(tiny_clip, tiny_vqgan, tiny_drafter)
 
 
 def _inputs(models: Tiny) -> Inputs:
@@ -64,6 +70,35 @@ def _picture(models: Tiny, **given: Any) -> torch.Tensor:
 
 def test_the_same_request_gives_the_same_picture(models: Tiny) -> None:
     assert torch.equal(_picture(models), _picture(models))
+
+
+def _first(models: Tiny, **given: Any) -> torch.Tensor:
+    run = pipeline.run(make_request({**SMALL, **given}), models, _inputs(models))
+    return next(run).image
+
+
+def test_a_run_begins_with_a_draft_of_its_words(models: Tiny) -> None:
+    drafted, flat = _first(models), _first(models, start="flat")
+    assert not torch.equal(drafted, flat)
+    assert torch.equal(drafted, _first(models, start="draft"))
+    assert not torch.equal(drafted, _first(models, prompt="a boat"))
+
+
+def test_without_words_that_pull_a_run_begins_on_paper(models: Tiny) -> None:
+    by_picture = {"prompt": "fog::-1", "pictures": ({"sha256": HASH},)}
+    assert torch.equal(_first(models, **by_picture), _first(models, start="flat"))
+
+
+def test_a_run_uses_the_draft_network_only_when_it_drafts() -> None:
+    def kinds(**given: Any) -> list[tuple[str, str]]:
+        return pipeline.networks(make_request({**SMALL, **given}))
+
+    plain = [("generator", "pixels"), ("clip", "pocket")]
+    assert kinds() == [*plain, ("draft", "pocket")]
+    assert kinds(start="flat") == kinds(init={"sha256": HASH}) == plain
+    assert kinds(prompt="", pictures=({"sha256": HASH},)) == plain
+    another = kinds(clips=({"name": "ViT-B-32-openai"},))
+    assert another[1:] == [("clip", "ViT-B-32-openai"), ("draft", "pocket"), ("clip", "pocket")]
 
 
 def test_an_image_target_does_not_depend_on_the_seed_or_the_state_of_chance(models: Tiny) -> None:
@@ -161,7 +196,7 @@ def test_a_check_stops_a_run_in_the_middle_of_a_step(models: Tiny) -> None:
 def test_both_losses_of_two_prompts_are_to_be_seen(models: Tiny) -> None:
     request = make_request({**SMALL, "prompt": "a fox | snow", "regularise": {"smoothness": 0.1}})
     first = next(pipeline.run(request, models))
-    assert set(first.losses) == {"a fox", "snow", "smoothness"}
+    assert set(first.losses) == {"a fox", "snow", "smoothness", "pull to the start"}
 
 
 def test_a_plan_decides_what_was_left_open_the_same_way_every_time(models: Tiny) -> None:
@@ -256,3 +291,17 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed(
     monkeypatch.setattr(models, "generator", broken)
     with pytest.raises(RuntimeError, match="on fire"):
         list(planner.make(make_request(SMALL), models, Inputs()))
+
+
+def test_a_short_run_looks_as_it_did(pocket_models: Any, golden: Any) -> None:
+    """With the models that ship, in full precision; views differ by their place alone."""
+    asked = make_request(
+        {
+            "prompt": "a red apple on a blue background", "seed": 1, "steps": 10, "views": 4,
+            "width": 64, "height": 64, "generator": "pyramid", "augment": (), "noise": 0.0,
+            "precision": "float32", "chunk": 4, "threads": 2,
+        }
+    )  # fmt: skip
+    for step in pipeline.run(asked, pocket_models):
+        last = step
+    golden("short-run", to_pixels(last.settled()))

@@ -16,7 +16,7 @@ from app import pipeline, recipe
 from app.catalog import Kind
 from app.errors import Refused
 from app.images import MOST_RECIPE, read_recipe, save_png, to_pixels
-from app.request import CHOICES, Guide, Picture, Request, Vector, make_request
+from app.request import CHOICES, Guide, Request, Vector, make_request
 from guidance.optimise import Step
 
 SHA = "0" * 64
@@ -61,7 +61,7 @@ def test_a_picture_carries_what_made_it(tmp_path: Path, pocket_models: Any) -> N
 
 def test_it_names_inputs_by_hash_and_holds_no_path_and_no_user() -> None:
     asked = request(
-        init=Picture(sha256=SHA, name="beach.jpg").model_dump(),
+        init={"sha256": SHA, "name": "beach.jpg"},
         embeddings=(Vector(sha256=SHA, space="pocket", name="sea.safetensors").model_dump(),),
     )
     text = json.dumps(recipe.make_recipe(asked, WEIGHTS, step(3)))

@@ -1,7 +1,8 @@
 """The trainings of what draws: a falling loss, a living codebook, exact resuming."""
 
+import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 
 from generators import vqgan as generator
 from guidance import draft as drafting
+from training import __main__ as command
 from training import course, draft, examiner, scenes, styles, vqgan
 from training.data import Library, Picture
 from training.imagenet import Features
@@ -23,7 +25,7 @@ CODING = vqgan.Plan(
     steps=121, warm_up=4, batch=8, side=32, free_share=0.5, first_batches=4, critic_from=0.8,
     rate=5e-3, ema=0.9, workers=0,
 )  # fmt: skip
-DRAWING = draft.Plan(steps=41, warm_up=4, batch=8, rate=4e-3, ema=0.9, workers=0)
+DRAWING = draft.Plan(steps=41, warm_up=4, first_batches=4, batch=8, rate=4e-3, ema=0.9, workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -145,19 +147,27 @@ def embed(captions: list[str]) -> torch.Tensor:
     return F.normalize(torch.tensor(said) + 1e-3, dim=-1)
 
 
-def drafter(plan: draft.Plan = DRAWING) -> course.State:
-    torch.manual_seed(0)
-    return draft.new_state(plan, len(SHAPES) + len(scenes.COLOURS))
+@pytest.fixture(scope="module")
+def still(library: Library) -> scenes.Studio:
+    return scenes.Studio(library, draft.SIDE, variants=1, still=True)
 
 
 @pytest.fixture(scope="module")
-def sketches(library: Library) -> draft.Sketches:
-    studio = scenes.Studio(library, draft.SIDE, variants=1, still=True)
-    return draft.Sketches(studio, DRAWING, embed)
+def sketches(still: scenes.Studio) -> draft.Sketches:
+    return draft.Sketches(still, DRAWING, embed)
+
+
+@pytest.fixture
+def drafter(still: scenes.Studio) -> Callable[..., course.State]:
+    def begin(plan: draft.Plan = DRAWING) -> course.State:
+        torch.manual_seed(0)
+        return draft.new_state(plan, embed, still)
+
+    return begin
 
 
 def test_the_draft_learns_to_draw(
-    sketches: draft.Sketches, features: Features, tmp_path: Path
+    drafter: Callable, sketches: draft.Sketches, features: Features, tmp_path: Path
 ) -> None:
     state, (pictures, manners, embeddings) = drafter(), sketches[999]
 
@@ -171,7 +181,7 @@ def test_the_draft_learns_to_draw(
 
 
 def test_a_resumed_draft_is_the_same(
-    sketches: draft.Sketches, features: Features, tmp_path: Path
+    drafter: Callable, sketches: draft.Sketches, features: Features, tmp_path: Path
 ) -> None:
     plan = replace(DRAWING, steps=4)
     whole, half, rest = drafter(plan), drafter(plan), drafter(plan)
@@ -186,7 +196,17 @@ def test_a_resumed_draft_is_the_same(
         assert torch.equal(a, b)
 
 
-def test_the_exported_draft_draws_the_same(tmp_path: Path) -> None:
+def test_whitened_captions_differ_in_all_directions_alike() -> None:
+    chance = torch.Generator().manual_seed(0)
+    spread = torch.tensor([5.0, 1.0, 0.2])
+    embeddings = 3 + spread * torch.randn(4000, 3, generator=chance)
+    net = drafting.Network(3, 2)
+    draft.whiten(net, embeddings, least=1e-3)
+    told = (embeddings - net.centre) @ net.whiten
+    assert torch.allclose(torch.cov(told.T), torch.eye(3), atol=0.02)
+
+
+def test_the_exported_draft_draws_the_same(drafter: Callable, tmp_path: Path) -> None:
     net = drafter().net
     draft.export(net, tmp_path, "pocket")
     loaded = drafting.load(tmp_path)
@@ -266,3 +286,35 @@ def test_styled_scenes_say_the_style_and_the_thing(library: Library) -> None:
     for _ in range(20):
         for scene in scenes.styled(rng, studio):
             assert any(mark in scene.caption for mark in marks), scene.caption
+
+
+# --- Everything by one command ------------------------------------------------------------------
+
+
+def test_everything_is_trained_in_turn_and_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainings themselves are tested above: here they only say how they were called."""
+    called: list[tuple[str, bool]] = []
+
+    def training(name: str) -> Callable[[argparse.Namespace], None]:
+        def train(args: argparse.Namespace) -> None:
+            called.append((name, args.resume))
+            if name == "draft":
+                assert (args.clip / "weights").read_text() == "clip"
+            (args.out / name).mkdir(parents=True, exist_ok=True)
+            (args.out / name / "weights").write_text(name)
+
+        return train
+
+    for name in ("clip", "vqgan", "draft"):
+        monkeypatch.setitem(command.TASKS, name, training(name))
+    monkeypatch.setattr(command, "fetch_data", lambda args: None)
+    (tmp_path / "runs" / "vqgan").mkdir(parents=True)
+    (tmp_path / "runs" / "vqgan" / "checkpoint.pt").touch()  # it was stopped in the middle
+    words = ["all", "--out", str(tmp_path / "runs"), "--weights", str(tmp_path / "weights")]
+    for _ in range(2):
+        assert command.main(words) == 0
+    assert called == [("clip", False), ("vqgan", True), ("draft", False)]
+    for name in ("clip", "vqgan", "draft"):
+        assert (tmp_path / "weights" / name / "weights").read_text() == name

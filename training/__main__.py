@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from training import clip, data, draft, examiner, vqgan
+from training.course import Course
 from training.imagenet import Features, efficientnet_lite, fill_tower
 from training.measure import Exam
 from training.pupil import (
-    POCKET,
     Pupil,
     export,
     load_exported,
@@ -26,6 +27,15 @@ from training.scenes import Batches, Studio
 from training.teacher import Teacher, encode_many, load_teacher
 from training.unrelated import draw_sheet
 from training.words import class_names, collect_texts, token_table, vet_words, without_synonyms
+
+P = TypeVar("P", bound=Course)
+
+
+def begin_course(kind: type[P], args: argparse.Namespace) -> P:
+    """Set threads and chance, and say how long and how to train."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    return kind(minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report)
 
 
 def prepare_lessons(
@@ -60,11 +70,7 @@ def begin(net: Pupil, parts: dict[str, torch.Tensor]) -> clip.Lessons:
 
 def train_clip(args: argparse.Namespace) -> None:
     """Train, measure now and then, and leave the model in OUT/clip."""
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    plan = clip.Plan(
-        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
-    )
+    plan = begin_course(clip.Plan, args)
     teacher, library, net = load_teacher(), data.load(args.cache), Pupil()
     shown = without_synonyms(vet_words(library.part(lambda p: not p.held_out), teacher))
     parts = prepare_lessons(net, library, teacher, args.cache)
@@ -92,11 +98,7 @@ def train_clip(args: argparse.Namespace) -> None:
 
 def train_vqgan(args: argparse.Namespace) -> None:
     """Train, measure now and then, and leave the model in OUT/vqgan."""
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    plan = vqgan.Plan(
-        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
-    )
+    plan = begin_course(vqgan.Plan, args)
     library, state = data.load(args.cache), vqgan.Coding(plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")
@@ -120,15 +122,9 @@ def train_vqgan(args: argparse.Namespace) -> None:
 
 def train_draft(args: argparse.Namespace) -> None:
     """Train for the words of a trained CLIP, and leave the model in OUT/draft."""
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    plan = draft.Plan(
-        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
-    )
+    plan = begin_course(draft.Plan, args)
     reader, library = load_exported(args.clip), data.load(args.cache)
-    tokenize, state = tokenizer(reader), draft.new_state(plan, POCKET["embed_dim"])
-    if args.resume:
-        state.resume(args.out / "checkpoint.pt")
+    tokenize = tokenizer(reader)
 
     @torch.no_grad()
     def embed(captions: Sequence[str]) -> torch.Tensor:
@@ -141,17 +137,16 @@ def train_draft(args: argparse.Namespace) -> None:
 
     shown = without_synonyms(library.part(lambda p: not p.held_out))
     studio = Studio(shown, draft.SIDE, variants=1, still=True)
+    state = draft.new_state(plan, embed, studio)
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
     sketches = draft.Sketches(studio, plan, embed)
     draft.train(plan, state, sketches, args.out, Features(efficientnet_lite("lite0")), report)
 
 
 def train_examiner(args: argparse.Namespace) -> None:
     """Train on everything, the held-out things too, and leave the model in OUT/examiner."""
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    plan = examiner.Plan(
-        minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report
-    )
+    plan = begin_course(examiner.Plan, args)
     net = examiner.Examiner()
     fill_tower(net.tower, "lite2")
     state = examiner.new_state(net, plan)

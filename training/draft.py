@@ -1,9 +1,9 @@
 """Training of the draft network: captions become small pictures in one pass.
 
 A caption has many pictures, and their mean is a grey blur. So the network is told in whose manner
-to draw (each icon set is one), and the scenes stand still: things whole, in the middle, unturned,
-on white unless the caption says otherwise. What remains is nearly one picture for each caption,
-which L1 and a perceptual loss can ask for.
+to draw (each icon set is one), and the scenes stand still: a single thing is whole, in the middle
+and unturned, on white (on grey if it is light) unless the caption names a colour. What remains is
+nearly one picture for each caption, which L1 and a perceptual loss can ask for.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SHOWN = (
     "a cat",
     "a yellow smiley face",
     "a house in the snow",
-    "a teapot",  # the rest are words or things that no training shows
-    "a kitten",
-    "a pizza",
+    "a teapot",
     "a green umbrella",
+    "a kitten",  # a word that no caption has
+    "a pizza",  # a thing that no training shows
 )
 Embed = Callable[[Sequence[str]], Tensor]  # captions to (n, d), unit length
 
@@ -51,16 +51,11 @@ class Plan(Course):
     warm_up: int = 200
     batch: int = 64
     perceptual_weight: float = 0.15
+    first_batches: int = 40  # whose captions tell how embeddings are spread
     blur: float = 0.1  # length of the noise on a caption's embedding: neighbours mean the same
     rate: float = 1.5e-3
     decay: float = 0.01
     ema: float = 0.998
-
-
-def new_state(plan: Plan, words: int) -> State:
-    """Begin from random weights, for embeddings of ``words`` numbers."""
-    net = draft.Network(words, len(MANNERS)).to(memory_format=torch.channels_last)
-    return State(net, adamw(net, plan.rate, plan.decay))
 
 
 class Sketches(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -83,6 +78,27 @@ class Sketches(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         pixels = np.stack([(s.picture * 255).round().astype(np.uint8) for s in scenes])
         pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         return pictures, torch.tensor(manners), self.embed([s.caption for s in scenes])
+
+
+def new_state(plan: Plan, embed: Embed, studio: Studio) -> State:
+    """Begin from random weights; a few batches of captions tell how embeddings are spread."""
+    sketches = Sketches(studio, plan, embed)
+    embeddings = torch.cat([sketches[step][2] for step in range(plan.first_batches)])
+    net = draft.Network(embeddings.shape[1], len(MANNERS)).to(memory_format=torch.channels_last)
+    whiten(net, embeddings, plan.blur / embeddings.shape[1] ** 0.5)
+    return State(net, adamw(net, plan.rate, plan.decay))
+
+
+def whiten(net: draft.Network, embeddings: Tensor, least: float) -> None:
+    """Centre the net on embeddings (n, d) and give all directions one variance (ZCA).
+
+    ``least`` is added to each direction's deviation, so that mere noise is not blown up.
+    """
+    centre = embeddings.mean(0)
+    values, directions = torch.linalg.eigh(torch.cov((embeddings - centre).T))
+    scale = (values.clamp(min=0) + least**2).rsqrt()
+    net.centre.copy_(centre)
+    net.whiten.copy_(directions * scale @ directions.T)
 
 
 def train_step(
@@ -129,7 +145,7 @@ def train(
 def export(net: draft.Network, folder: Path, space: str) -> None:
     """Write config and half-precision weights, as `guidance.draft.load` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"words": net.read.in_features, "manners": len(MANNERS), "space": space}
+    config = {"words": net.read.in_features, "manners": net.manner.num_embeddings, "space": space}
     (folder / draft.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     write_weights(net.state_dict(), folder / draft.WEIGHTS)
 

@@ -89,8 +89,9 @@ class Studio:
     ) -> None:
         """Index the library; draw each setting a few times, since drawing is the slow part.
 
-        In a ``still`` studio things stand whole, in the middle and unturned, and every ground has
-        the colour its caption says, or none.
+        In a ``still`` studio a single thing stands whole, in the middle and unturned, and every
+        plain ground has exactly the colour its caption says, or is white, or grey behind light
+        things.
         """
         self.size, self.still = size, still
         self.library = library
@@ -302,8 +303,8 @@ def ground(rng: Generator, studio: Studio, *tones: Canvas) -> tuple[Canvas, str]
     size, chance = studio.size, rng.random()
     if studio.still:
         if chance < 0.5:
-            light = all(np.array(tone).min() < 0.8 for tone in tones)
-            return solid(size, rgb(250, 250, 250) if light else rgb(150, 160, 170)), ""
+            shows_on_white = all(np.array(tone).min() < 0.8 for tone in tones)
+            return solid(size, rgb(250, 250, 250) if shows_on_white else rgb(150, 160, 170)), ""
         name = other_colour(rng, *tones)
         return solid(size, studio.tint(rng, name)), name
     if chance < 0.2:
@@ -371,8 +372,8 @@ def single(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scene
     scenes = [Scene(paste(background, cutout, side, centre), on(rng, caption, name))]
     if name and rng.random() < 0.3:
         second = other_colour(rng, studio.tone[i], background[0, 0])
-        plain = solid(studio.size, studio.tint(rng, second))
-        scenes.append(Scene(paste(plain, cutout, side, centre), on(rng, caption, second)))
+        other = solid(studio.size, studio.tint(rng, second))
+        scenes.append(Scene(paste(other, cutout, side, centre), on(rng, caption, second)))
     return scenes
 
 

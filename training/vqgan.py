@@ -86,7 +86,8 @@ def snap(codebook: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest code of each cell, (b, d, h, w), and its number, (b h w,)."""
     b, d, h, w = cells.shape
     table = codebook.detach()
-    picks = (table.square().sum(1) - 2 * rows_of(cells.detach()) @ table.T).argmin(1)
+    with torch.autocast("cpu", enabled=False):  # or near codes would swap
+        picks = (table.square().sum(1) - 2 * rows_of(cells.detach()) @ table.T).argmin(1)
     return codebook[picks].view(b, h, w, d).permute(0, 3, 1, 2), picks
 
 
@@ -278,10 +279,10 @@ def train(
     train_course(plan, state, crops, take_step, folder, report)
 
 
-def export(net: Pocket, folder: Path) -> None:
+def export(net: Pocket, folder: Path, config: dict[str, Any] = CONFIG) -> None:
     """Write config.yaml and half-precision weights, as `generators.vqgan.load` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = {"target": "Pocket", "params": CONFIG}
+    model = {"target": "Pocket", "params": config}
     (folder / "config.yaml").write_text(yaml.safe_dump({"model": model}, sort_keys=False))
     write_weights(net.state_dict(), folder / "model.safetensors")
 

@@ -39,6 +39,7 @@ _PUZZLED = "Something went wrong that should not have. The terminal has the deta
 # What people read, and what a request calls it.
 QUALITIES = [("Draft", "draft"), ("Normal", "normal"), ("Best", "best")]
 STARTS = [
+    ("A first draft of the words", "draft"),
     ("Light paper", "flat"),
     ("The generator's own noise", "codes"),
     ("Coloured grain", "uniform"),
@@ -205,7 +206,7 @@ def _seed() -> list[Any]:
 def _advanced() -> list[Any]:
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         return [
-            gr.Dropdown(STARTS, value="flat", label="Start from", elem_id="start"),
+            gr.Dropdown(STARTS, value="draft", label="Start from", elem_id="start"),
             *_picture(
                 "... or from a picture",
                 "init",
@@ -343,7 +344,8 @@ def typed(given: Mapping[str, Any]) -> Change:
         **{name: _whole(name, given[name]) for name in ("seed", "steps", "views")},
         "clip": [given["clip"]],
         "image_prompt": [f"{picture}::{weight:g}"] if picture else [],
-        "start": None if given["init"] else given["start"],
+        # a draft is what begins anyway, unless no words are there to draw
+        "start": None if given["init"] or given["start"] == "draft" else given["start"],
         "init_noise": given["init_noise"] if given["init"] else None,
     }
     return {name: value for name, value in options.items() if value not in (None, "", [])}
