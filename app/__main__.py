@@ -220,14 +220,14 @@ def generate(
         ),
     ] = None,
     steps: Annotated[
-        Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="30, 50 or 200", **WHOLE)
+        Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="30, 45 or 200", **WHOLE)
     ] = None,
     views: Annotated[
         Whole,
         _option(
             EFFORT,
             "How many views of the picture are judged at each step, 1 to 128.",
-            default="8, 12 or 24",
+            default="8, 10 or 24",
             **WHOLE,
         ),
     ] = None,

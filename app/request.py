@@ -28,7 +28,7 @@ DRAFT = "draft"  # start from what one pass of the draft network makes of the wo
 # What each quality asks for, unless a request says otherwise.
 QUALITIES: dict[str, dict[str, Any]] = {
     "draft": {"steps": 30, "views": 8, "width": 128, "height": 128},
-    "normal": {"steps": 50, "views": 12, "width": 192, "height": 192},
+    "normal": {"steps": 45, "views": 10, "width": 192, "height": 192},
     "best": {"steps": 200, "views": 24, "width": 256, "height": 256, "ema": 0.9},
 }
 
@@ -110,7 +110,7 @@ class Request(_Strict):
     generator: str = "pocket"
     clips: tuple[Guide, ...] = Field(default=(Guide(name="pocket"),), min_length=1, max_length=4)
 
-    steps: int = Field(default=50, ge=1, le=2000)
+    steps: int = Field(default=45, ge=1, le=2000)
     step_size: float | None = Field(default=None, gt=0, le=1)
     optimiser: str = "adam"
     schedule: str = "drop"
@@ -118,7 +118,7 @@ class Request(_Strict):
     patience: int = Field(default=0, ge=0, le=2000)
     coarse_to_fine: bool = False
 
-    views: int = Field(default=12, ge=1, le=128)
+    views: int = Field(default=10, ge=1, le=128)
     method: str = "crops"
     augment: tuple[str, ...] = ("Af", "Pe", "Ji")
     noise: Share = 0.1
