@@ -1,14 +1,19 @@
 """A first picture in one pass: words, as a CLIP understands them, become a small picture.
 
 The loop then starts from something that has a shape already. The idea is that of
-feed_forward_vqgan_clip (mehdidc, 2021); ours draws pixels, so that any generator can start there.
+feed_forward_vqgan_clip (mehdidc, 2021). Ours is an associative memory: attention over the names of
+things it has seen drawn (as in Ramsauer et al., "Hopfield Networks is All You Need", arXiv
+2008.02217), and a small network that makes a clean drawing of what is recalled. Colour and ground
+are read from the words as well, so that they are what was asked for.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -16,89 +21,188 @@ from torch import Tensor, nn
 
 from generators.base import Image, Size
 from guidance.clip import Clip, Embedding
+from guidance.paint import paint
+
+Cutout = Tensor  # (b, 4, 64, 64), colours times alpha, and alpha, 0..1
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SIDE = 64  # pixels of a drawing
+_RECALLED = 32  # pixels of what the memory holds of it
 _CHOICE = 3  # manners of drawing that a seed chooses from: those that fit the words best
+_ON_PLAIN, _IN_PLACE = (0.86, 0.5), (0.68, 0.56)  # side of the thing, and how far down it stands
+_GREY = torch.tensor([150, 160, 170]) / 255  # behind light things when no ground is named
+_SAME = 0.25  # colours nearer than this are the same: a red apple keeps its green leaf
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much a memory holds."""
+
+    words: int  # numbers of an embedding
+    names: int
+    drawings: int
+    manners: int  # of drawing
+    paints: int  # colours that things may have
+    grounds: int  # the first is what nobody named
+    plain: int  # how many of the grounds are one colour; the others are places
+    codes: int = 256  # numbers kept of a drawing
 
 
 class Bent(nn.Module):
-    """Two convolutions added to their input, bent by what to draw (FiLM, arXiv 1709.07871)."""
+    """Two convolutions added to their input."""
 
-    def __init__(self, width: int, idea: int) -> None:
-        """`width` channels in and out; `idea` numbers say what is to be drawn."""
+    def __init__(self, width: int) -> None:
+        """`width` channels in and out."""
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.bend = nn.Linear(idea, 2 * width)
 
-    def forward(self, x: Tensor, idea: Tensor) -> Tensor:
-        """(b, width, h, w), (b, idea) -> (b, width, h, w)."""
-        scale, shift = self.bend(idea)[..., None, None].chunk(2, dim=1)
-        return x + self.second(F.relu(self.first(F.relu(x)) * (1 + scale) + shift))
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, width, h, w) -> the same."""
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Cleaner(nn.Module):
+    """A blurred, ringing recollection becomes a drawing of twice its side."""
+
+    def __init__(self, width: int = 48) -> None:
+        """`width` channels; twice as many at half the side."""
+        super().__init__()
+        self.read = nn.Conv2d(4, width, 3, padding=1)
+        self.fine = nn.Sequential(Bent(width), Bent(width))
+        self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
+        self.coarse = nn.Sequential(*(Bent(2 * width) for _ in range(4)))
+        self.up = nn.Conv2d(2 * width, 4 * width, 1)
+        self.join = nn.Sequential(Bent(width), Bent(width))
+        self.write = nn.Conv2d(width, 16, 3, padding=1)
+        nn.init.zeros_(self.write.weight)
+        nn.init.zeros_(self.write.bias)  # type: ignore[arg-type]
+
+    def forward(self, recalled: Tensor) -> Tensor:
+        """(b, 4, s, s) -> (b, 4, 2 s, 2 s)."""
+        fine = self.fine(self.read(recalled))
+        coarse = self.up(F.relu(self.coarse(self.down(F.relu(fine)))))
+        joined = self.join(fine + F.pixel_shuffle(coarse, 2))
+        change = F.pixel_shuffle(self.write(F.relu(joined)), 2)
+        return F.interpolate(recalled, scale_factor=2.0, mode="bilinear") + change
 
 
 class Network(nn.Module):
-    """A unit vector and a manner of drawing -> a picture of 64 x 64."""
+    """The memory: which drawings there are, and how words lead to them."""
 
     centre: Tensor
-    whiten: Tensor
+    shows: Tensor
+    manner: Tensor
+    paints: Tensor
+    grounds: Tensor
 
-    def __init__(
-        self,
-        words: int,
-        manners: int,
-        idea: int = 512,
-        widths: tuple[int, ...] = (256, 192, 96, 48),
-    ) -> None:
-        """`words` numbers of an embedding, `manners` to draw in; `widths` at 4, 8, 16 and 32 px."""
+    def __init__(self, shape: Shape) -> None:
+        """An empty memory."""
         super().__init__()
-        self.register_buffer("centre", torch.zeros(words))
-        self.register_buffer("whiten", torch.eye(words) * words**0.5)
-        self.read = nn.Linear(words, idea)
-        self.manner = nn.Embedding(manners, idea)
-        self.think = nn.Linear(idea, idea)
-        self.begin = nn.Linear(idea, widths[0] * 16)
-        pairs = zip(widths, (*widths[1:], 12), strict=True)
-        self.blocks = nn.ModuleList(Bent(width, idea) for width in widths)
-        self.ways = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairs)
+        self.shape = shape
+        self.register_buffer("centre", torch.zeros(shape.words))
+        # linear discriminants: their softmax is the chance of each name, colour and ground
+        self.name = nn.Linear(shape.words, shape.names)
+        self.colour = nn.Linear(shape.words, 1 + shape.paints)  # the first: its own
+        self.ground = nn.Linear(shape.words, shape.grounds)
+        self.register_buffer("shows", torch.zeros(shape.drawings, dtype=torch.int32))  # a name
+        self.register_buffer("manner", torch.zeros(shape.drawings, dtype=torch.int32))
+        self.codes = nn.Parameter(torch.zeros(shape.drawings, shape.codes))
+        self.basis = nn.Linear(shape.codes, 4 * _RECALLED**2)
+        self.clean = Cleaner()
+        self.register_buffer("paints", torch.zeros(shape.paints, 3))
+        self.register_buffer("grounds", torch.zeros(shape.grounds, 3, SIDE, SIDE))
 
-    def forward(self, embeddings: Tensor, manners: Tensor) -> Tensor:
-        """(b, words), (b,) -> (b, 3, 64, 64), about 0..1."""
-        # embeddings of captions differ most in ground and colour: all directions get one weight,
-        # or what the thing is would be learned last
-        told = (embeddings - self.centre) @ self.whiten
-        idea = F.gelu(self.read(told) + self.manner(manners))
-        idea = F.gelu(self.think(idea))
-        x = self.begin(idea).unflatten(1, (-1, 4, 4))
-        for block, way in zip(self.blocks, self.ways, strict=True):
-            x = way(F.relu(block(x, idea)))
-            if way is not self.ways[-1]:
-                x = F.interpolate(x, scale_factor=2.0)
-        return F.pixel_shuffle(x, 2) + 0.5
+    def recall(self, embedding: Embedding) -> Tensor:
+        """(1, d) -> (manners, codes): what the words bring to mind, in each manner of drawing."""
+        chances = self.name(embedding - self.centre)[0]
+        return torch.stack([self._recall(chances, m) for m in range(self.shape.manners)])
+
+    def _recall(self, chances: Tensor, manner: int) -> Tensor:
+        mine = self.manner == manner
+        attention = chances[self.shows[mine].long()].softmax(dim=0)
+        return attention @ self.codes[mine]
+
+    def picture(self, codes: Tensor) -> Tensor:
+        """(b, codes) -> (b, 4, 32, 32): as it is remembered."""
+        return self.basis(codes).unflatten(1, (4, _RECALLED, _RECALLED))
+
+    def forward(self, codes: Tensor) -> Cutout:
+        """(b, codes) -> (b, 4, 64, 64), about 0..1."""
+        return self.clean(self.picture(codes))
 
 
 class Draft:
-    """A frozen network that draws what the embeddings of one CLIP say."""
+    """A frozen memory that draws what the embeddings of one CLIP say."""
 
     def __init__(self, network: Network, *, space: str) -> None:
         """`space` names the CLIP whose embeddings it reads."""
         self.network, self.space = network.eval().requires_grad_(False), space
-        self.manners = network.manner.num_embeddings
+        self.manners = network.shape.manners
+
+    @torch.no_grad()
+    def cutouts(self, embedding: Embedding) -> Cutout:
+        """(1, d) -> (manners, 4, 64, 64): the thing alone, in the colour that was named."""
+        net = self.network
+        found = net(net.recall(embedding)).cpu()
+        alpha = found[:, 3:].clamp(0, 1)
+        found = torch.cat((found[:, :3].clamp(min=0).minimum(alpha), alpha), dim=1)
+        wanted = int(net.colour(embedding - net.centre).argmax())
+        if wanted:
+            found = torch.stack([_painted(one, net.paints[wanted - 1].cpu()) for one in found])
+        return found
 
     @torch.no_grad()
     def draw(self, embedding: Embedding) -> Image:
         """(1, d) -> (manners, 3, 64, 64), 0..1: the same thing in every manner."""
-        manners = torch.arange(self.manners, device=embedding.device)
-        return self.network(embedding.expand(self.manners, -1), manners).clamp(0, 1)
+        net = self.network
+        cutouts = self.cutouts(embedding)
+        chosen = int(net.ground(embedding - net.centre).argmax())
+        ground = net.grounds[chosen].cpu().expand(self.manners, -1, -1, -1)
+        if chosen == 0:
+            light = torch.stack([_tone(one).min() > 0.8 for one in cutouts])
+            grey = _GREY[:, None, None].expand_as(ground)
+            ground = torch.where(light[:, None, None, None], grey, ground)
+        side, height = _ON_PLAIN if chosen < net.shape.plain else _IN_PLACE
+        return lay(cutouts, ground, side, height).clamp(0, 1).to(embedding.device)
 
     @torch.no_grad()
     def start(self, embedding: Embedding, clip: Clip, size: Size, seed: int) -> Image:
         """(1, 3, *size): a draft that the clip finds fitting; the seed chooses among the best."""
         pictures = self.draw(embedding)
+        return extend(pictures[self.choose(pictures, embedding, clip, seed)][None], size)
+
+    @torch.no_grad()
+    def choose(self, pictures: Image, embedding: Embedding, clip: Clip, seed: int) -> int:
+        """Which of the manners: the seed chooses among those that the clip likes best."""
         seen = F.interpolate(pictures, (clip.side, clip.side), mode="bicubic").clamp(0, 1)
         fitting = (clip.embed_image(seen) @ embedding[0]).argsort(descending=True)
-        chosen = pictures[fitting[seed % _CHOICE]][None]
-        return extend(chosen, size)
+        return int(fitting[seed % _CHOICE])
+
+
+def _painted(cutout: Tensor, colour: Tensor) -> Tensor:
+    """(4, h, w) in another colour, unless it has that already."""
+    if (_tone(cutout) - colour).abs().max() < _SAME:
+        return cutout
+    colours, alpha = cutout[:3], cutout[3:]
+    straight = torch.cat((colours / alpha.clamp(min=1e-3), alpha)).permute(1, 2, 0).numpy()
+    painted = torch.from_numpy(paint(straight, np.asarray(colour))).permute(2, 0, 1)
+    return torch.cat((painted[:3] * alpha, alpha))
+
+
+def _tone(cutout: Tensor) -> Tensor:
+    """(3,): the mean colour of a thing."""
+    return cutout[:3].sum(dim=(1, 2)) / cutout[3].sum().clamp(min=1e-3)
+
+
+def lay(cutouts: Cutout, grounds: Image, side: float, height: float) -> Image:
+    """Lay things on grounds, (b, 3, h, w): so large, and so far down (shares of the whole)."""
+    whole = grounds.shape[-1]
+    small = round(side * whole)
+    things = F.interpolate(cutouts, (small, small), mode="bilinear", antialias=True)
+    left, top = (whole - small) // 2, min(whole - small, round(height * whole - small / 2))
+    things = F.pad(things, (left, whole - small - left, top, whole - small - top))
+    return grounds * (1 - things[:, 3:]) + things[:, :3]
 
 
 def extend(picture: Image, size: Size) -> Image:
@@ -109,16 +213,26 @@ def extend(picture: Image, size: Size) -> Image:
     return F.pad(inner, (left, size[1] - side - left, top, size[0] - side - top), mode="replicate")
 
 
+def save_config(network: Network, path: Path, space: str) -> None:
+    """Write what `load` needs to know beside the weights."""
+    config = {**asdict(network.shape), "space": space}
+    (path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def load(path: Path, device: str = "cpu") -> Draft:
     """Load a folder that holds `config.json` and `model.safetensors`.
 
     Raises ValueError when the weights belong to another network.
     """
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    network = Network(config["words"], config["manners"])
-    weights = {key: value.float() for key, value in load_file(path / WEIGHTS).items()}
+    space = config.pop("space")
+    network = Network(Shape(**config))
+    weights = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in load_file(path / WEIGHTS).items()
+    }
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ValueError(f"The weights in {path} belong to another network: {error}") from error
-    return Draft(network.to(device), space=config["space"])
+    return Draft(network.to(device), space=space)

@@ -169,11 +169,26 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_drafter() -> Any:
     """A draft network of seeded random weights for the words of the tiny CLIP."""
-    from guidance.draft import Draft, Network
+    from guidance.draft import Draft, Network, Shape
 
+    shape = Shape(
+        words=TINY_CLIP["embed_dim"],
+        names=6,
+        drawings=30,
+        manners=5,
+        paints=2,
+        grounds=4,
+        plain=3,
+        codes=8,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Network(TINY_CLIP["embed_dim"], manners=5)
+        network = Network(shape)
+        network.shows.copy_(torch.arange(30) % 6)
+        network.manner.copy_(torch.arange(30) // 6)
+        network.paints.uniform_()
+        network.grounds.uniform_()
+        torch.nn.init.normal_(network.codes)
     return Draft(network, space="pocket")
 
 

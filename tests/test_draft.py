@@ -48,10 +48,29 @@ def test_a_wide_frame_goes_on_with_the_border() -> None:
     assert torch.allclose(wide[..., -32:], torch.tensor(0.75), atol=0.05)
 
 
+def test_a_thing_can_be_had_alone(tiny_drafter: draft.Draft, reader: clip.Clip) -> None:
+    cutouts = tiny_drafter.cutouts(reader.embed_text(["a fox"]))
+    assert cutouts.shape == (5, 4, 64, 64)
+    assert cutouts.min() >= 0
+    assert cutouts.max() <= 1
+    assert (cutouts[:, :3] <= cutouts[:, 3:]).all()  # colours times alpha
+
+
+def test_a_thing_stands_where_it_is_laid() -> None:
+    thing = torch.ones(1, 4, 64, 64)
+    laid = draft.lay(thing, torch.zeros(1, 3, 64, 64), side=0.5, height=0.75)
+    assert laid[..., 33:63, 17:47].min() > 0.9
+    assert laid[..., :31, :].max() < 0.1
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    save_file(draft.Network(16, 3).state_dict(), tmp_path / draft.WEIGHTS)
-    (tmp_path / draft.CONFIG).write_text('{"words": 32, "manners": 3, "space": "pocket"}')
+    small, large = (
+        draft.Shape(words=n, names=2, drawings=2, manners=1, paints=1, grounds=1, plain=1, codes=2)
+        for n in (4, 8)
+    )
+    save_file(draft.Network(small).state_dict(), tmp_path / draft.WEIGHTS)
+    draft.save_config(draft.Network(large), tmp_path, "pocket")
     with pytest.raises(ValueError, match="another network"):
         draft.load(tmp_path)

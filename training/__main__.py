@@ -1,6 +1,7 @@
 """Command line of the trainings: ``python -m training all``, or one of them at a time."""
 
 import argparse
+import copy
 import json
 import shutil
 import sys
@@ -130,18 +131,24 @@ def train_draft(args: argparse.Namespace) -> None:
     def embed(captions: Sequence[str]) -> torch.Tensor:
         return reader.embed_tokens(tokenize(list(captions))).clone()
 
-    def report() -> dict[str, float]:
-        draft.export(state.mean, args.out / "draft", "pocket")
-        draft.sheet(state.mean, embed, draft.SHOWN).save(args.out / "sheet.png")
-        return {}
-
-    shown = without_synonyms(library.part(lambda p: not p.held_out))
-    studio = Studio(shown, draft.SIDE, variants=1, still=True)
-    state = draft.new_state(plan, embed, studio)
+    library = without_synonyms(library.part(lambda p: not p.held_out))
+    album = draft.Album(library)
+    net = draft.remember(plan, album, embed, Studio(library, draft.SIDE, variants=1))
+    state = draft.new_state(net, plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")
-    sketches = draft.Sketches(studio, plan, embed)
-    draft.train(plan, state, sketches, args.out, Features(efficientnet_lite("lite0")), report)
+    asked = album.captions(2, args.seed + 1)
+    asked_as = draft.embed_all(asked, embed)
+
+    def report() -> dict[str, float]:
+        kept = copy.deepcopy(net)
+        kept.clean.load_state_dict(state.mean.state_dict())
+        draft.export(kept, args.out / "draft", "pocket")
+        draft.sheet(kept, embed, draft.SHOWN).save(args.out / "sheet.png")
+        return draft.read_back(kept, asked, asked_as)
+
+    features = Features(efficientnet_lite("lite0"))
+    draft.train(plan, state, net, draft.Recollections(album, plan), args.out, features, report)
 
 
 def train_examiner(args: argparse.Namespace) -> None:
@@ -195,7 +202,7 @@ def measure_clip(args: argparse.Namespace) -> None:
 TRAININGS = (
     ("clip", 85.0, "CLIP"),
     ("vqgan", 75.0, "VQGAN"),
-    ("draft", 60.0, "draft network"),
+    ("draft", 30.0, "draft network"),
     ("examiner", 60.0, "examiner of the benchmarks"),
 )
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -1,10 +1,9 @@
 """Compose pictures whose captions are true, with near misses of colour, count and order."""
 
-import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from guidance.paint import paint as paint_drawing
+from guidance.styles import STYLES, Canvas, rgb
+from guidance.styles import WORDS as STYLE_WORDS
 from training.data import SIDE, Library, Picture
-from training.settings import PHRASES, SETTINGS, rgb
-from training.styles import STYLES
-from training.styles import WORDS as STYLE_WORDS
+from training.settings import PHRASES, SETTINGS
 
-Canvas = NDArray[np.floating[Any]]  # (s, s, 3), 0..1
 Colour = tuple[int, int, int]
 T = TypeVar("T")
 
@@ -84,43 +83,21 @@ class Scene:
 class Studio:
     """The pictures at hand, indexed by what they show, and ready-made settings."""
 
-    def __init__(
-        self, library: Library, size: int, variants: int = 24, *, still: bool = False
-    ) -> None:
-        """Index the library; draw each setting a few times, since drawing is the slow part.
-
-        In a ``still`` studio a single thing stands whole, in the middle and unturned, and every
-        plain ground has exactly the colour its caption says, or is white, or grey behind light
-        things.
-        """
-        self.size, self.still = size, still
-        self.library = library
-        self._by: dict[str, Studio] = {}
-        self.index(lambda p: True)
+    def __init__(self, library: Library, size: int, variants: int = 24) -> None:
+        """Index the library; draw each setting a few times, since drawing is the slow part."""
+        self.size, self.library = size, library
+        self.names: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i, p in enumerate(library.pictures):
+            self.names[p.group if p.group in GROUP_SHARES else ""][p.name].append(i)
+        self.name_lists = {group: list(names) for group, names in self.names.items()}
+        self.groups = [g for g in GROUP_SHARES if g in self.names]
+        shares = np.array([GROUP_SHARES[g] for g in self.groups])
+        self.shares = shares / shares.sum()
         self.tone = np.stack([mean_colour(rgba) for rgba in library.rgba])
         rng = np.random.default_rng(0)
         self.settings = {
             n: [draw(size, rng) for _ in range(variants)] for n, draw in SETTINGS.items()
         }
-
-    def index(self, keep: Callable[[Picture], bool]) -> None:
-        """Sort what may be picked by group and name."""
-        self.names: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for i, p in enumerate(self.library.pictures):
-            if keep(p):
-                self.names[p.group if p.group in GROUP_SHARES else ""][p.name].append(i)
-        self.name_lists = {group: list(names) for group, names in self.names.items()}
-        self.groups = [g for g in GROUP_SHARES if g in self.names]
-        shares = np.array([GROUP_SHARES[g] for g in self.groups])
-        self.shares = shares / shares.sum()
-
-    def by(self, source: str) -> "Studio":
-        """The same studio with the pictures of one source alone."""
-        if source not in self._by:
-            part = copy.copy(self)
-            part.index(lambda p: p.source == source)
-            self._by[source] = part
-        return self._by[source]
 
     def pick(self, rng: Generator, groups: Sequence[str] = ()) -> int:
         """Choose a group, then a name, then a drawing, so that common names do not crowd."""
@@ -139,10 +116,8 @@ class Studio:
                 return i
 
     def tint(self, rng: Generator, name: str) -> Canvas:
-        """A colour by name, slightly varied unless all is still, (3,) in 0..1."""
-        colour = rgb(*COLOURS[name])
-        varied = colour if self.still else colour + rng.normal(0, 0.025, 3)
-        return np.clip(varied, 0, 1).astype(np.float32)
+        """A colour by name, slightly varied, (3,) in 0..1."""
+        return np.clip(rgb(*COLOURS[name]) + rng.normal(0, 0.025, 3), 0, 1).astype(np.float32)
 
     def cutout(self, i: int) -> Image.Image:
         """The drawing with its alpha, (128, 128)."""
@@ -224,25 +199,9 @@ def mean_colour(rgba: NDArray[np.uint8]) -> Canvas:
 
 
 def paint(cutout: Image.Image, colour: Canvas) -> Image.Image:
-    """Give a drawing another colour and keep its shading.
-
-    The brightness of the drawing, stretched and centred, becomes a way from a darker to a lighter
-    shade of the colour, so that also grey and white things really take it. Dark lines stay dark.
-    """
-    rgba = np.asarray(cutout).astype(np.float32) / 255
-    light = rgba[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32)
-    inside = rgba[..., 3] > 0.5
-    low, mid, high = np.percentile(light[inside], (3, 50, 97)) if inside.any() else (0, 0.5, 1)
-    shade = np.clip((light - mid) / max(high - low, 0.15), -1, 1)[..., None]  # 0: most of it
-    dark, bright = colour * 0.42, colour + (1 - colour) * 0.4
-    painted = (
-        colour + np.maximum(shade, 0) * (bright - colour) - np.minimum(shade, 0) * (dark - colour)
-    )
-    lines = (light < 0.16) & inside
-    if lines.sum() < 0.3 * inside.sum():
-        painted = np.where(lines[..., None], rgba[..., :3] * 0.5 + dark * 0.5, painted)
-    rgba[..., :3] = painted
-    return Image.fromarray((np.clip(rgba, 0, 1) * 255).astype(np.uint8))
+    """Give a drawing another colour and keep its shading."""
+    painted = paint_drawing(np.asarray(cutout).astype(np.float32) / 255, colour)
+    return Image.fromarray((painted * 255).astype(np.uint8))
 
 
 def draw_shape(name: str) -> Image.Image:
@@ -301,12 +260,6 @@ def other_colour(rng: Generator, *tones: Canvas, among: Sequence[str] = tuple(CO
 def ground(rng: Generator, studio: Studio, *tones: Canvas) -> tuple[Canvas, str]:
     """A background and what to call it: a named colour, or '' for one that is not mentioned."""
     size, chance = studio.size, rng.random()
-    if studio.still:
-        if chance < 0.5:
-            shows_on_white = all(np.array(tone).min() < 0.8 for tone in tones)
-            return solid(size, rgb(250, 250, 250) if shows_on_white else rgb(150, 160, 170)), ""
-        name = other_colour(rng, *tones)
-        return solid(size, studio.tint(rng, name)), name
     if chance < 0.2:
         white = studio.tint(rng, "white")
         if all(np.abs(white - t).max() > 0.2 for t in tones):
@@ -338,7 +291,7 @@ def photograph(rng: Generator, studio: Studio) -> Canvas:
 
 def pose(rng: Generator, studio: Studio, cutout: Image.Image, name: str) -> Image.Image:
     """Mirror and lean a drawing a little, unless its name says which way it points."""
-    if studio.still or "left" in name or "right" in name:
+    if "left" in name or "right" in name:
         return cutout
     if rng.random() < 0.5:
         cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -364,9 +317,8 @@ def single(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scene
     p = studio.library.pictures[i]
     cutout = pose(rng, studio, studio.cutout(i), p.name)
     side = float(rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.3))
-    side = 0.86 if studio.still else side
     slack = abs(1 - side) / 2
-    centre = (0.5, 0.5) if studio.still else tuple(0.5 + rng.uniform(-slack, slack, 2))
+    centre = tuple(0.5 + rng.uniform(-slack, slack, 2))
     caption = article(p.name) if plain else frame(rng, describe(rng, p))
     background, name = ground(rng, studio, studio.tone[i])
     scenes = [Scene(paste(background, cutout, side, centre), on(rng, caption, name))]
@@ -386,7 +338,7 @@ def painted(rng: Generator, studio: Studio) -> list[Scene]:
     second = other_colour(rng, np.array(COLOURS[first]) / 255, among=PAINTS)
     tones = [np.array(COLOURS[c], np.float32) / 255 for c in (first, second)]
     background, name = ground(rng, studio, *tones)
-    side = 0.86 if studio.still else float(rng.uniform(0.6, 1.0))
+    side = float(rng.uniform(0.6, 1.0))
     thing = describe(rng, p, "*")
     caption = on(rng, frame(rng, thing), name)
     colours = (first, second) if rng.random() < 0.5 else (first,)
@@ -423,7 +375,7 @@ def pair(rng: Generator, studio: Studio) -> list[Scene]:
     cutouts = [pose(rng, studio, studio.cutout(k), n) for k, n in zip((i, j), names, strict=True)]
     words = [article(n) for n in names]
     background, name = ground(rng, studio, studio.tone[i], studio.tone[j])
-    return two(rng, background, name, cutouts, words, still=studio.still)
+    return two(rng, background, name, cutouts, words)
 
 
 def two_colours(rng: Generator, studio: Studio) -> list[Scene]:
@@ -441,25 +393,16 @@ def two_colours(rng: Generator, studio: Studio) -> list[Scene]:
         plain = [studio.cutout(i)] * 2
     cutouts = [paint(c, t) for c, t in zip(plain, tones, strict=True)]
     words = [article(f"{c} {s}") for c, s in zip((first, second), shapes, strict=True)]
-    return two(rng, background, name, cutouts, words, still=studio.still)
+    return two(rng, background, name, cutouts, words)
 
 
 def two(
-    rng: Generator,
-    background: Canvas,
-    name: str,
-    cutouts: list[Image.Image],
-    words: list[str],
-    *,
-    still: bool = False,
+    rng: Generator, background: Canvas, name: str, cutouts: list[Image.Image], words: list[str]
 ) -> list[Scene]:
-    """Lay two things side by side or one above the other; side by side if ``still`` and unsaid."""
+    """Lay two things side by side or one above the other."""
     relation = str(choose(rng, list(SIDES)))
-    side = 0.48 if still else float(rng.uniform(0.4, 0.52))
+    places, side = SIDES[relation], float(rng.uniform(0.4, 0.52))
     phrase = choose(rng, TOGETHER) if rng.random() < 0.5 else f"{{}} {relation} {{}}"
-    if still and phrase in TOGETHER:
-        relation = "to the left of"
-    places = SIDES[relation]
     swap = phrase not in TOGETHER and rng.random() < 0.6
     scenes = []
     for order in ((0, 1), (1, 0))[: 1 + swap]:
@@ -552,8 +495,6 @@ def setting(rng: Generator, studio: Studio, *, plain: bool = False) -> list[Scen
     p = studio.library.pictures[i]
     cutout = pose(rng, studio, studio.cutout(i), p.name)
     side, x, y = float(rng.uniform(0.45, 0.8)), rng.uniform(0.4, 0.6), rng.uniform(0.5, 0.62)
-    if studio.still:
-        side, x, y = 0.68, 0.5, 0.56
     words = article(p.name if plain else describe(rng, p))
     return [
         Scene(
@@ -600,17 +541,6 @@ RECIPES: dict[Recipe, float] = {
     styled: 0.07,
     empty: 0.01,
 }
-# What a drawing network is to learn by heart: where captions leave most open, less is asked.
-STILL: dict[Recipe, float] = {
-    single: 0.56,
-    painted: 0.2,
-    pair: 0.06,
-    two_colours: 0.02,
-    stacked: 0.01,
-    setting: 0.09,
-    styled: 0.05,
-    empty: 0.01,
-}
 
 
 def wear(rng: Generator, canvas: Canvas) -> Canvas:
@@ -626,12 +556,10 @@ def wear(rng: Generator, canvas: Canvas) -> Canvas:
     return canvas
 
 
-def compose(
-    rng: Generator, studio: Studio, recipes: Mapping[Recipe, float] = RECIPES, *, worn: bool = True
-) -> list[Scene]:
+def compose(rng: Generator, studio: Studio, *, worn: bool = True) -> list[Scene]:
     """Cook one recipe: one scene, or a scene and its near miss; ``worn`` ones as on the way."""
-    cook = list(recipes)[rng.choice(len(recipes), p=np.array(list(recipes.values())))]
-    scenes = cook(rng, studio)
+    recipes = list(RECIPES)
+    scenes = recipes[rng.choice(len(recipes), p=np.array(list(RECIPES.values())))](rng, studio)
     finish = wear if worn else lambda rng, canvas: canvas
     return [replace(s, picture=finish(rng, np.clip(s.picture, 0, 1))) for s in scenes]
 
