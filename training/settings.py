@@ -1,38 +1,17 @@
 """Simple places, drawn procedurally: sky, sea, grass, snow, night and so on."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
-from PIL import Image
 
-Canvas = NDArray[np.floating[Any]]  # (s, s, 3), 0..1
-Field = NDArray[np.floating[Any]]  # (s, s)
-
-
-def rgb(*colour: int) -> Canvas:
-    """A colour of 0..255 as (3,) in 0..1."""
-    return np.array(colour, np.float32) / 255
-
-
-def clouds(size: int, rng: Generator, cells: tuple[int, int]) -> Field:
-    """Smooth noise in 0..1 from a coarse grid of (rows, columns)."""
-    coarse = Image.fromarray(rng.random(cells, np.float32))
-    return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
+from guidance.styles import Canvas, Field, clouds, cover, rgb
 
 
 def ramp(size: int, top: Canvas, bottom: Canvas) -> Canvas:
     """A vertical gradient."""
     t = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     return np.broadcast_to(top * (1 - t) + bottom * t, (size, size, 3)).copy()
-
-
-def cover(canvas: Canvas, where: Field, colour: Canvas) -> Canvas:
-    """Lay a colour over a canvas, as far as ``where`` (0..1) says."""
-    w = np.asarray(where, np.float32).clip(0, 1)[..., None]
-    return canvas * (1 - w) + colour * w
 
 
 def rows(size: int) -> Field:
@@ -73,7 +52,7 @@ def stars(size: int, rng: Generator, share: float) -> Field:
 def sky(size: int, rng: Generator) -> Canvas:
     """Blue with white clouds."""
     canvas = ramp(size, rgb(70, 140, 225), rgb(175, 215, 245))
-    return cover(canvas, (clouds(size, rng, (6, 4)) - 0.55) * 3, rgb(255, 255, 255))
+    return cover(canvas, (clouds((size, size), rng, (6, 4)) - 0.55) * 3, rgb(255, 255, 255))
 
 
 def sea(size: int, rng: Generator) -> Canvas:
@@ -81,7 +60,7 @@ def sea(size: int, rng: Generator) -> Canvas:
     canvas = ramp(size, rgb(130, 190, 240), rgb(205, 230, 245))
     line = rng.uniform(0.25, 0.45)
     water = ramp(size, rgb(40, 120, 190), rgb(10, 60, 130))
-    waves = clouds(size, rng, (22, 5)) * 0.5
+    waves = clouds((size, size), rng, (22, 5)) * 0.5
     water = cover(water, (waves - 0.25) * 1.2, rgb(130, 190, 230))
     return cover(canvas, below(size, line), water)
 
@@ -89,7 +68,7 @@ def sea(size: int, rng: Generator) -> Canvas:
 def grass(size: int, rng: Generator) -> Canvas:
     """A meadow under a blue sky."""
     canvas = ramp(size, rgb(120, 185, 240), rgb(210, 235, 250))
-    blades = clouds(size, rng, (size // 3, size))
+    blades = clouds((size, size), rng, (size // 3, size))
     meadow = cover(ramp(size, rgb(110, 190, 70), rgb(60, 140, 45)), blades * 0.4, rgb(35, 105, 30))
     return cover(canvas, below(size, rng.uniform(0.2, 0.55)), meadow)
 
@@ -122,7 +101,7 @@ def beach(size: int, rng: Generator) -> Canvas:
     canvas = cover(canvas, below(size, shore - 0.02), rgb(225, 240, 245))
     sand = cover(
         ramp(size, rgb(240, 218, 165), rgb(222, 190, 130)),
-        clouds(size, rng, (size, size)) * 0.15,
+        clouds((size, size), rng, (size, size)) * 0.15,
         rgb(150, 115, 70),
     )
     return cover(canvas, below(size, shore), sand)
@@ -168,13 +147,13 @@ def forest(size: int, rng: Generator) -> Canvas:
     """Trunks between dark leaves."""
     canvas = cover(
         ramp(size, rgb(55, 110, 55), rgb(30, 65, 30)),
-        clouds(size, rng, (12, 12)) * 0.8,
+        clouds((size, size), rng, (12, 12)) * 0.8,
         rgb(20, 55, 25),
     )
     for x in rng.uniform(0, 1, 7):
         trunk = np.abs(columns(size) - x) < rng.uniform(0.015, 0.04)
         canvas = cover(canvas, trunk * (rows(size) < 0.85), rgb(80, 55, 35))
-    leaves = (clouds(size, rng, (14, 14)) - 0.45) * 5 * (1 - rows(size))
+    leaves = (clouds((size, size), rng, (14, 14)) - 0.45) * 5 * (1 - rows(size))
     canvas = cover(canvas, leaves, rgb(75, 150, 65))
     return cover(canvas, below(size, 0.85), rgb(70, 90, 40))
 
@@ -183,7 +162,7 @@ def space(size: int, rng: Generator) -> Canvas:
     """Black, many stars, a faint nebula."""
     canvas = cover(
         ramp(size, rgb(5, 3, 15), rgb(8, 5, 20)),
-        (clouds(size, rng, (4, 4)) - 0.5) * 0.9,
+        (clouds((size, size), rng, (4, 4)) - 0.5) * 0.9,
         rgb(*rng.permutation([120, 50, 150])),
     )
     return cover(canvas, stars(size, rng, 0.025), rgb(255, 255, 255))
