@@ -1,0 +1,246 @@
+"""Where is it? Words become a region of a picture, and a picture becomes words.
+
+First many crops are compared with the words, and give a map of where to look. From there GrabCut
+(Rother, Kolmogorov and Blake, SIGGRAPH 2004) proposes regions that end where colours do. Each is
+cut out, laid on plain paper, and the CLIP says which looks most like the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from guidance.augment import sample
+from guidance.clip import Clip, Embedding
+
+Pixels = NDArray[np.uint8]  # (h, w, 3), RGB
+Region = NDArray[np.bool_]  # (h, w)
+Heat = NDArray[np.floating[Any]]  # (h, w), 0..1
+
+_SIDE = 128  # pixels of the longer side, at which regions are sought
+_SHARES = (1.0, 0.7, 0.5, 0.35)  # sides of crops, of the shorter side
+_STRIDE = 0.25  # of a crop's side
+_SEEDS = ((0.25, 0.6, 0.85), (0.15, 0.5, 0.9), (0.35, 0.7, 0.9))  # surely not; perhaps; surely
+_BOXES, _WIDER = 6, 3  # crops that become boxes to search in; how many of them also a little wider
+_REACH = 8  # pixels around a region that may yet become part of it
+_AREA = (0.004, 0.9)  # what part of the picture a thing may cover
+_WHOLENESS = 0.05  # cosine for e times the area: all of a thing rather than the best part of it
+_FRAMES = ("{}", "a {}", "a picture of a {}")
+_GROUNDS = (
+    *("a picture", "a plain background", "a blue background", "a white background"),
+    *("the sky", "grass", "a photograph of a landscape"),
+)
+_PAPER, _GREY = (250, 250, 250), (150, 160, 170)  # behind a cut-out
+_LIGHT = 200  # of 255, in every colour
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A region of a picture, and the embedding (1, d) of what it shows."""
+
+    region: Region
+    embedding: Embedding
+
+
+def find(clip: Clip, pixels: Pixels, goals: Embedding) -> Found | None:
+    """The region of a picture that looks most like one of the goals, (n, d).
+
+    None when there is no region at all. It is always the best there is: whether it is good
+    enough, `names` can tell.
+    """
+    small = _small(pixels)
+    candidates = [region for region in _propose(clip, small, goals) if _is_fair(region)]
+    if not candidates:
+        return None
+    embeddings = embed_cutouts(clip, small, candidates)
+    areas = torch.tensor([region.mean() for region in candidates], dtype=torch.float32)
+    best = int((_nearness(embeddings, goals).cpu() + _WHOLENESS * areas.log()).argmax())
+    mask = _refine(small, candidates[best]).astype(np.float32)
+    whole = cv2.resize(mask, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.5
+    return Found(whole, embeddings[best : best + 1])
+
+
+def describe(clip: Clip, words: str) -> Embedding:
+    """(1, d), unit length: the mean of the words in a few frames."""
+    texts = clip.embed_text([frame.format(words) for frame in _FRAMES])
+    return F.normalize(texts.mean(dim=0, keepdim=True), dim=-1)
+
+
+def embed_names(clip: Clip, names: Sequence[str]) -> Embedding:
+    """(n, d): each name with its article."""
+    texts = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+    parts = (texts[start : start + 256] for start in range(0, len(texts), 256))
+    return torch.cat([clip.embed_text(part) for part in parts])
+
+
+def _nearness(embeddings: Embedding, goals: Embedding) -> Tensor:
+    return (embeddings @ goals.T).amax(dim=1)
+
+
+@torch.no_grad()
+def embed_cutouts(clip: Clip, pixels: Pixels, regions: Iterable[Region]) -> Embedding:
+    """(n, d): each region cut out and laid on plain paper, as the icons of a dictionary are."""
+    views = np.stack([_lay(pixels, region, clip.side) for region in regions])
+    return clip.embed_image(torch.from_numpy(views).permute(0, 3, 1, 2).to(clip.device) / 255)
+
+
+def _lay(pixels: Pixels, region: Region, side: int) -> NDArray[np.float32]:
+    """(side, side, 3): what a region shows, in the middle of a square sheet."""
+    ys, xs = np.where(region)
+    top, left, height, width = ys.min(), xs.min(), np.ptp(ys) + 1, np.ptp(xs) + 1
+    # grey where white would hide what light ground a region takes with it
+    tones = [pixels[where].mean(axis=0) for where in (region, ~region) if where.any()]
+    is_light = any(tone.min() >= _LIGHT for tone in tones)
+    span = int(1.2 * max(height, width)) + 2
+    sheet = np.full((span, span, 3), _GREY if is_light else _PAPER, np.float32)
+    down, right = (span - height) // 2, (span - width) // 2
+    inside = region[top : top + height, left : left + width]
+    part = sheet[down : down + height, right : right + width]
+    part[inside] = pixels[top : top + height, left : left + width][inside]
+    return cv2.resize(sheet, (side, side), interpolation=cv2.INTER_AREA)
+
+
+# --- proposals ----------------------------------------------------------------------------------
+
+
+def _small(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = _SIDE / max(height, width)
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _propose(clip: Clip, pixels: Pixels, goals: Embedding) -> Iterator[Region]:
+    """Regions along the colours: from the heat, and from the crops that look most like a goal."""
+    height, width = pixels.shape[:2]
+    boxes = crop_boxes(height, width)
+    likeness = _compare(clip, pixels, boxes, goals)
+    heat = spread(boxes, likeness, (height, width))
+    seeds = [_seed(heat, *limits) for limits in _SEEDS]
+    chosen = _apart(boxes[likeness.argsort(descending=True)], 0.12 * min(height, width))
+    seeds += [_box_seed(box, (height, width)) for box in chosen]
+    seeds += [_box_seed(_widen(box), (height, width)) for box in chosen[:_WIDER]]
+    for seed in seeds:
+        region = _cut(pixels, seed)
+        if region is not None:
+            yield region
+
+
+def crop_boxes(height: int, width: int) -> Tensor:
+    """(n, 4): top, left, height, width of squares of several sizes all over a picture."""
+    boxes = []
+    for share in _SHARES:
+        side = share * min(height, width)
+        rows, columns = (
+            np.linspace(0, span - side, round((span - side) / (_STRIDE * side)) + 1)
+            for span in (height, width)
+        )
+        boxes += [(y, x, side, side) for y in rows for x in columns]
+    return torch.tensor(boxes, dtype=torch.float32)
+
+
+@torch.no_grad()
+def _compare(clip: Clip, pixels: Pixels, boxes: Tensor, goals: Embedding) -> Tensor:
+    """(n,): how much more a crop looks like a goal than like mere background."""
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(clip.device) / 255
+    turns = torch.eye(3).expand(len(boxes), 3, 3)
+    views = sample(image, boxes, turns, clip.side)
+    seen = torch.cat([clip.embed_image(part) for part in views.split(32)])
+    grounds = clip.embed_text(list(_GROUNDS))
+    return (_nearness(seen, goals) - 0.5 * (seen @ grounds.T).mean(dim=1)).cpu()
+
+
+def spread(boxes: Tensor, values: Tensor, size: tuple[int, int]) -> Heat:
+    """What crops say, spread over the pixels they show; small crops know better where."""
+    total, weight = np.zeros(size), np.full(size, 1e-9)
+    for (top, left, side, _), value in zip(boxes.tolist(), values.tolist(), strict=True):
+        y, x = (
+            np.exp(-2 * ((np.arange(n) + 0.5 - start - side / 2) / (side / 2)) ** 2)
+            for n, start in zip(size, (top, left), strict=True)
+        )
+        bell = np.outer(y, x) / side**2
+        total, weight = total + value * bell, weight + bell
+    heat = total / weight
+    return (heat - heat.min()) / max(float(np.ptp(heat)), 1e-9)
+
+
+def _apart(boxes: Tensor, least: float) -> list[Tensor]:
+    """The first boxes that differ from each other; the whole frame is no box to search in."""
+    chosen: list[Tensor] = []
+    for box in boxes[boxes[:, 2] < boxes[:, 2].max()]:
+        if all((box - other).abs().max() > least for other in chosen):
+            chosen.append(box)
+    return chosen[:_BOXES]
+
+
+def _widen(box: Tensor) -> Tensor:
+    top, left, side, _ = box
+    return torch.stack((top - 0.15 * side, left - 0.15 * side, 1.3 * side, 1.3 * side))
+
+
+def _seed(heat: Heat, never: float, perhaps: float, surely: float) -> NDArray[np.uint8]:
+    """What GrabCut begins with, from a map of heat."""
+    seed = np.full(heat.shape, cv2.GC_PR_BGD, np.uint8)
+    seed[heat < never] = cv2.GC_BGD
+    seed[heat > perhaps] = cv2.GC_PR_FGD
+    seed[heat > surely] = cv2.GC_FGD
+    return seed
+
+
+def _box_seed(box: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What GrabCut begins with, from a box: something in it, nothing outside."""
+    top, left, side, _ = (round(float(edge)) for edge in box)
+    seed = np.full(size, cv2.GC_BGD, np.uint8)
+    inner = slice(max(1, top), top + side), slice(max(1, left), left + side)
+    seed[:-1, :-1][inner] = cv2.GC_PR_FGD
+    return seed
+
+
+def _cut(pixels: Pixels, seed: NDArray[np.uint8]) -> Region | None:
+    """Let GrabCut find where the thing ends; None when there is only thing, or only ground."""
+    mask, models = seed.copy(), [np.zeros((1, 65)) for _ in range(2)]
+    if len(np.unique(mask & 1)) < 2:
+        return None
+    cv2.setRNGSeed(0)  # its clusters begin by chance
+    try:
+        whole = (0, 0, 1, 1)  # not looked at: the mask says where
+        cv2.grabCut(pixels, mask, whole, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:  # too few pixels of one kind
+        return None
+    return _tidy((mask & 1).astype(bool))
+
+
+def _refine(pixels: Pixels, region: Region) -> Region:
+    """Cut once more, nothing being sure but what is far away: the colours are known by now."""
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _REACH + 1, 2 * _REACH + 1))
+    seed = np.full(region.shape, cv2.GC_BGD, np.uint8)
+    seed[cv2.dilate(region.astype(np.uint8), reach) > 0] = cv2.GC_PR_BGD
+    seed[region] = cv2.GC_PR_FGD
+    better = _cut(pixels, seed)
+    return region if better is None else better
+
+
+def _tidy(region: Region) -> Region | None:
+    """Drop specks, fill holes."""
+    labels, count = ndimage.label(ndimage.binary_opening(region))
+    if not count:
+        return None
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept: Region = np.isin(labels, np.flatnonzero(sizes > 0.15 * sizes.max()))
+    filled: Region = ndimage.binary_fill_holes(kept)
+    return filled
+
+
+def _is_fair(region: Region) -> bool:
+    least, most = _AREA
+    return bool(least < region.mean() < most)
