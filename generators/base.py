@@ -16,11 +16,13 @@ class Generator(Protocol):
     """Anything that turns a latent into a picture.
 
     `factor` divides every height and width it can make; `step_size` is the length of an update
-    (in units of its latent) that suits it when nobody asks for another.
+    (in units of its latent) that suits it when nobody asks for another. `local`: whether each cell
+    of its latent, (1, d, rows, columns), belongs to a place in the picture.
     """
 
     factor: int
     step_size: float
+    local: bool
 
     def start(self, size: Size, *, seed: int, init: Image | None = None) -> Latent:
         """Return a latent to begin with: random, or the one that decodes to `init`."""

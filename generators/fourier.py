@@ -37,6 +37,7 @@ class Fourier:
 
     factor = 1
     step_size = 0.6
+    local = False
 
     def __init__(self, device: str = "cpu") -> None:
         """Keep latents on this device."""

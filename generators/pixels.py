@@ -10,6 +10,7 @@ class Pixels:
 
     factor = 1
     step_size = 0.12
+    local = True
 
     def __init__(self, device: str = "cpu") -> None:
         """Keep latents on this device."""

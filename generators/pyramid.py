@@ -43,6 +43,7 @@ class Pyramid:
 
     factor = 1
     step_size = 0.2
+    local = False
 
     def __init__(self, device: str = "cpu") -> None:
         """Keep latents on this device."""

@@ -81,6 +81,7 @@ class VQGAN:
     """A generator over the cells of a VQGAN. Latent: (1, d, h / factor, w / factor)."""
 
     step_size = 0.2
+    local = True
 
     def __init__(self, network: Published | Pocket, precision: torch.dtype = torch.float32) -> None:
         """Take a loaded network and freeze it; decode in `precision`, encode in full precision."""
