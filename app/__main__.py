@@ -401,6 +401,123 @@ def generate(
     carry_out({name: value for name, value in given.items() if value not in (None, [], ())})
 
 
+EDIT_EXAMPLES = """
+Examples:
+
+  python -m app edit frog.png green
+
+  python -m app edit street.jpg "make the car a red bus" --plan
+
+  python -m app edit street.jpg "add snow" --strength 0.5
+
+  python -m app edit room.jpg "remove the cup" --mask cup.png
+
+A mask is a picture of the same form, white where the other may change. Where it is black, not a
+single bit of the picture changes.
+
+Exit status: 0 done; 1 failed while working; 2 something given cannot be used, nothing was
+written; 130 stopped, with the picture so far kept.
+"""
+WHERE = "Where it changes"
+
+
+@app.command(epilog=EDIT_EXAMPLES, short_help="Change a picture as you say, and nothing else.")
+def edit(
+    context: typer.Context,
+    picture: Annotated[Path, typer.Argument(help="The picture to change.", show_default=False)],
+    instruction: Annotated[
+        str,
+        typer.Argument(
+            help="What to change: 'green', 'a red bus', 'add snow', 'as a pencil drawing'.",
+            show_default=False,
+        ),
+    ],
+    mask: Annotated[File, _option(WHERE, "A picture, white where it may change.", **FILE)] = None,
+    region: Annotated[
+        Text, _option(WHERE, "Words for the place instead: 'the bus'.", **WORDS)
+    ] = None,
+    everywhere: Annotated[
+        Yes, _option(WHERE, "All of it may change.", "--everywhere", **YES)
+    ] = None,
+    invert: Annotated[Yes, _option(WHERE, "Change all but the place.", "--invert", **YES)] = None,
+    grow: Annotated[
+        Decimal,
+        _option(
+            WHERE, "Widen the place, in shares of the shorter side; below 0 narrows.", **DECIMAL
+        ),
+    ] = None,
+    plan: Annotated[
+        Yes, _option(WHERE, "Only say what would change, and show where.", "--plan", **YES)
+    ] = None,
+    strength: Annotated[
+        Decimal,
+        _option(EFFORT, "0.3 a touch, 0.8 clearly, 1 all the way.", default="0.8", **DECIMAL),
+    ] = None,
+    quality: Annotated[
+        Text, _option(EFFORT, "draft, normal or best.", default="normal", **NAME)
+    ] = None,
+    steps: Annotated[
+        Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="what suits", **WHOLE)
+    ] = None,
+    views: Annotated[
+        Whole, _option(EFFORT, "How many views are judged at each step.", **WHOLE)
+    ] = None,
+    seed: Annotated[
+        Whole,
+        _option(WHAT, "The same seed, the same picture; -1 draws one.", default="drawn", **WHOLE),
+    ] = None,
+    generator: Annotated[
+        Text, _option(MODELS, f"What draws: {', '.join(GENERATORS)}.", default="pocket", **NAME)
+    ] = None,
+    clip: Annotated[
+        Texts,
+        _option(
+            MODELS,
+            f"What judges: {', '.join(CLIPS)}; repeatable, with shares. The first finds the place.",
+            default="pocket",
+            metavar="NAME[=SHARE]",
+        ),
+    ] = None,
+    out: Annotated[
+        File,
+        _option(
+            RESULTS,
+            "A folder, or the name of the PNG.",
+            default="Synesthete, in your pictures folder",
+            metavar="PATH",
+        ),
+    ] = None,
+    json: Annotated[
+        Yes, _option(RESULTS, "Print a line of JSON and nothing else.", "--json", **YES)
+    ] = None,
+    quiet: Annotated[
+        Yes, _option(RESULTS, "Print where the picture is and nothing else.", "--quiet", **YES)
+    ] = None,
+    device: Annotated[
+        Text, _option(MACHINE, "cpu, cuda or mps.", default="the fastest there is", **NAME)
+    ] = None,
+    precision: Annotated[
+        Text, _option(MACHINE, "float32, bfloat16, or auto.", default="auto", **NAME)
+    ] = None,
+    chunk: Annotated[
+        Whole, _option(MACHINE, "How many views at a time.", default="what fits", **WHOLE)
+    ] = None,
+    threads: Annotated[
+        Whole, _option(MACHINE, "How many threads compute.", default="one a core", **WHOLE)
+    ] = None,
+) -> None:
+    """Change a picture as you say, and nothing else.
+
+    The instruction is understood first, and the place found; --plan shows both. Outside the place
+    the result equals the picture you gave, bit for bit.
+    """
+    from app.edit import edit as carry_out
+
+    carry_out(
+        {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    )
+
+
 @app.command()
 def models() -> None:
     """List the models: what is here, what can be had, size, licence."""

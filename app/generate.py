@@ -29,6 +29,7 @@ from guidance.optimise import Diverged, Snapshot
 Tell = Callable[[str], None]
 
 DEVICES = ("cpu", "cuda", "mps")
+NOT_BEGUN = "Stopped before it began; nothing was written."
 
 
 def generate(typed: Typed) -> list[Path]:
@@ -40,9 +41,10 @@ def generate(typed: Typed) -> list[Path]:
     say: Tell = hush if typed.get("quiet") else tell
     try:
         with terminable():
-            jobs = prepare(typed, say)
+            asked = options.read(typed)
+            jobs = prepare(asked, Models(choose_device(typed.get("device"))), typed, say)
     except KeyboardInterrupt:
-        raise Stopped("Stopped before it began; nothing was written.") from None
+        raise Stopped(NOT_BEGUN) from None
     with stoppable() as check:
         return [make_picture(job, typed, say, check) for job in jobs]
 
@@ -57,11 +59,9 @@ class Job:
     models: Models
 
 
-def prepare(typed: Typed, say: Tell) -> list[Job]:
-    """Check all that was typed, load the models, say what it will cost. Nothing is written."""
-    asked = options.read(typed)
+def prepare(asked: Asked, models: Models, typed: Typed, say: Tell) -> list[Job]:
+    """Find places for the results, load the models, say what it will cost. Nothing is written."""
     places = results.places(asked.requests, typed.get("out"))
-    models = Models(choose_device(typed.get("device")))
     # the probes are to run as the run will
     torch.set_num_threads(asked.requests[0].threads or torch.get_num_threads())
     settled, expected = planner.plan(asked.requests[0], models, models.device)

@@ -55,7 +55,7 @@ class Keeper:
         if not (due or step.last or self.typed.get("timelapse")):
             return
         self.place.parent.mkdir(parents=True, exist_ok=True)
-        pixels = images.to_pixels(step.settled())
+        pixels = made.pixels()
         if self.typed.get("timelapse"):
             self._add_to_film(made, pixels)
         if due:
@@ -88,15 +88,16 @@ class Keeper:
     def _rescue_to(self, folder: Path, made: Made) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         index, place = made.step.index, folder / self.place.name
-        pixels = images.to_pixels(self._picture_so_far(made))
+        image = self._picture_so_far(made)
+        pixels = made.stage.paste(image) if made.stage else images.to_pixels(image)
         picture = self._save(made, results.at_step(place, index), pixels)
+        so_far = f"The picture after {index} of {made.request.steps} steps is {picture}."
+        if made.request.edit:
+            return f"{so_far} Give the same command to begin again."
         snapshot = saving.free_name(results.at_step(place, index, ".safetensors"))
         recipe = make_recipe(made.request, self.models, made.step)
         snapshots.save(self.snapshot, snapshot, recipe)
-        return (
-            f"The picture after {index} of {made.request.steps} steps is {picture}. "
-            f"Go on with: {go_on(snapshot, self.typed)}"
-        )
+        return f"{so_far} Go on with: {go_on(snapshot, self.typed)}"
 
     @torch.no_grad()
     def _picture_so_far(self, made: Made) -> Image:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from app.catalog import Kind, find
 from app.errors import Refused
-from app.images import fit
+from app.images import fit, to_pixels
 from app.request import DRAFT, Given, Picture, Request, Vector
+from app.stage import DRAWN, Mask, Scene, Stage, prepare
 from generators.base import Generator, Image, Latent, Size
 from generators.starts import STARTS, flat, uniform
 from guidance.augment import Views, whole_frame
@@ -37,7 +39,7 @@ from guidance.prompt import Prompt, parse
 _NEGATIVE = -0.5  # a negative prompt pushes half as strongly as a prompt pulls
 _WRITING = "written text, letters, a caption, a watermark"
 DRAFTER = "pocket"  # the row of the catalog that a start from a draft uses
-DRAFT_PULL = 1.0  # holds the quiet grounds of a draft still while things take shape
+DRAFT_PULL = 4.0  # holds what a draft shows, and its quiet grounds, while details take shape
 # Coarse-to-fine: from which part of the way on, and what the size is divided by until the next.
 _COARSE_TO_FINE = ((0.0, 4), (0.25, 2), (0.5, 1))
 
@@ -60,10 +62,14 @@ class Models(Protocol):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a request only names by hash: pictures (1, 3, h, w), 0..1, and embeddings (1, d)."""
+    """What a request only names by hash.
+
+    Pictures (1, 3, h, w) in 0..1, embeddings (1, d), masks (h, w) in 0..255.
+    """
 
     pictures: Mapping[str, Image] = field(default_factory=dict)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
 
 
 def run(
@@ -71,12 +77,14 @@ def run(
     models: Models,
     inputs: Inputs | None = None,
     *,
+    stage: Stage | None = None,
     resume: Snapshot | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Step]:
     """Make the picture a request asks for, one step at a time.
 
-    The request must be settled: chunk, threads and precision decided (`app.planner.settle`).
+    The request must be settled: chunk, threads and precision decided (`app.planner.settle`). An
+    edit needs its `stage`; its steps show the window, which `Stage.paste` puts back.
     `check` may raise, in the middle of a step too, to end the run. Raises `Refused` when an input
     is missing or an embedding belongs to no CLIP of the request.
     """
@@ -86,18 +94,37 @@ def run(
     clips = {guide.name: models.clip(guide.name, request.precision) for guide in request.clips}
     descent = plan_descent(request, generator.factor)
     with interruptible([generator, *clips.values()], check):
-        objectives = [*match(request, clips, inputs), *regularisers(request)]
-        latent = resume.latent if resume else start(request, generator, models, inputs)
+        objectives = [*match(request, clips, inputs, stage), *regularisers(request)]
+        if stage and request.edit:
+            generator = held = stage.hold(generator, request.edit, request.seed)
+            latent = held.first
+        elif resume:
+            latent = resume.latent
+        else:
+            latent = start(request, generator, models, inputs)
         yield from optimise(
             generator, objectives, latent, descent, seed=request.seed, resume=resume, check=check
         )
+
+
+def stage(request: Request, models: Models, inputs: Inputs) -> Stage | None:
+    """What the loop sees of an edit; None for a request that is none."""
+    edit = request.edit
+    if edit is None or request.init is None:
+        return None
+    pixels = to_pixels(_picture(request.init, inputs))
+    mask = _mask(edit.mask, inputs) if edit.mask else np.full(pixels.shape[:2], 255, np.uint8)
+    thing = _mask(edit.thing, inputs) if edit.thing else mask
+    drawing = cutout(request, models) if edit.kind in DRAWN else None
+    soft, gone = (m.astype(np.float32) / np.float32(255) for m in (mask, thing))
+    return prepare(request, Scene(pixels, soft, gone, drawing, edit, request.seed), mask)
 
 
 def networks(request: Request) -> list[tuple[Kind, str]]:
     """The kind and name of every row of the catalog that a request uses."""
     used: list[tuple[Kind, str]] = [("generator", request.generator)]
     used += [("clip", guide.name) for guide in request.clips]
-    if is_drafted(request):
+    if is_drafted(request) or (request.edit and request.edit.kind in DRAWN):
         used += [("draft", DRAFTER), ("clip", find("draft", DRAFTER).space)]
     return list(dict.fromkeys(used))
 
@@ -155,6 +182,19 @@ def is_drafted(request: Request) -> bool:
 
 def draft(request: Request, models: Models, size: Size) -> Image:
     """A first picture of the words that pull, in one pass."""
+    drafter, reader, goal = _drafting(request, models)
+    return drafter.start(goal, reader, size, request.seed)
+
+
+def cutout(request: Request, models: Models) -> Tensor:
+    """(1, 4, 64, 64): what the words that pull name, alone, colours times alpha and alpha."""
+    drafter, reader, goal = _drafting(request, models)
+    chosen = drafter.choose(drafter.draw(goal), goal, reader, request.seed)
+    return drafter.cutouts(goal)[chosen][None]
+
+
+def _drafting(request: Request, models: Models) -> tuple[Draft, Clip, Tensor]:
+    """Who drafts, who reads for it, and the direction of the words that pull."""
     wanted = [prompt for prompt in parse(request.prompt) if prompt.weight > 0]
     drafter = models.draft(DRAFTER)
     # in full precision: with less, two manners that fit alike could swap from machine to machine
@@ -162,15 +202,34 @@ def draft(request: Request, models: Models, size: Size) -> Image:
     weights = torch.tensor([[prompt.weight] for prompt in wanted], device=reader.device)
     words = weights * reader.embed_text([prompt.text for prompt in wanted])
     goal = torch.nn.functional.normalize(words.sum(dim=0, keepdim=True), dim=-1)
-    return drafter.start(goal, reader, size, request.seed)
+    return drafter, reader, goal
 
 
-def match(request: Request, clips: Mapping[str, Clip], inputs: Inputs) -> list[Objective]:
-    """One objective for each CLIP of the ensemble, its share of the whole weight in it."""
+def match(
+    request: Request, clips: Mapping[str, Clip], inputs: Inputs, stage: Stage | None = None
+) -> list[Objective]:
+    """Objectives for each CLIP of the ensemble, its share of the whole weight in them.
+
+    An edit is matched with its words, and turned from what was there to what is wanted.
+    """
     whole = sum(guide.weight for guide in request.clips)
-    return [
-        _match(request, clips[guide.name], guide.weight / whole, inputs) for guide in request.clips
-    ]
+    found: list[Objective] = []
+    for guide in request.clips:
+        clip, share = clips[guide.name], guide.weight / whole
+        if stage and request.edit and request.edit.after:
+            found += [
+                _match(request, clip, share / 2, inputs),
+                _turn(request, clip, share / 2, stage),
+            ]
+        else:
+            found.append(_match(request, clip, share, inputs))
+    return found
+
+
+def _turn(request: Request, clip: Clip, share: float, stage: Stage) -> Objective:
+    views = Views(request.views, clip.side, request.method, request.augment, request.noise)
+    chunk = request.chunk or request.views
+    return Turn(clip, stage.picture, direction(request, clip), views, weight=share, chunk=chunk)
 
 
 def _match(request: Request, clip: Clip, share: float, inputs: Inputs) -> Objective:
@@ -257,6 +316,12 @@ def _picture(given: Given, inputs: Inputs) -> Image:
             "Give that picture again.",
         )
     return inputs.pictures[given.sha256]
+
+
+def _mask(given: Given, inputs: Inputs) -> Mask:
+    if given.sha256 not in inputs.masks:
+        raise Refused("input.missing", "This edit needs its mask. Give it again.")
+    return inputs.masks[given.sha256]
 
 
 def _embedding(given: Vector, clip: Clip, inputs: Inputs) -> Tensor:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from app import pipeline
 from app.errors import Refused
+from app.images import Pixels, to_pixels
 from app.pipeline import Inputs, Models
 from app.request import Request
+from app.stage import Stage
 from app.terminal import duration
 from generators.base import Generator
 from guidance.clip import Clip
@@ -180,6 +182,15 @@ class Made:
 
     request: Request
     step: Step
+    stage: Stage | None = None
+
+    def pixels(self) -> Pixels:
+        """The picture as people see it, (h, w, 3); an edit put back into what was given.
+
+        Belongs to the moment of the step, like `Step.settled`.
+        """
+        image = self.step.settled()
+        return self.stage.paste(image) if self.stage else to_pixels(image)
 
 
 def make(
@@ -196,11 +207,14 @@ def make(
     Going on starts with the last step again. `tell` hears of it; the request that comes with each
     step says what is used now, so that a recipe can hold it.
     """
+    stage = pipeline.stage(request, models, inputs)
     while True:
         try:
-            for step in pipeline.run(request, models, inputs, resume=resume, check=check):
+            for step in pipeline.run(
+                request, models, inputs, stage=stage, resume=resume, check=check
+            ):
                 resume = None if step.last else step.snapshot()
-                yield Made(request, step)
+                yield Made(request, step, stage)
             return
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or request.chunk == 1:

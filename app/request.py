@@ -17,6 +17,7 @@ from app.catalog import CLIPS, GENERATORS
 from app.errors import Refused
 from generators.starts import STARTS
 from guidance.augment import AUGMENTATIONS, METHODS
+from guidance.instruct import KINDS
 from guidance.objectives import DISTANCES
 from guidance.optimise import OPTIMISERS, SCHEDULES
 from guidance.prompt import MOST_WEIGHT, PromptError, clean, parse
@@ -72,6 +73,30 @@ class Guide(_Strict):
     weight: float = Field(default=1.0, gt=0, le=MOST_WEIGHT)
 
 
+class Edit(_Strict):
+    """How the picture to begin with (init) is to change: a plan (`guidance.instruct`) and where.
+
+    `before` and `after` in words, `how` a colour, a style or a weather by name; `mask` says where
+    (None: everywhere), `thing` what of it has to go (None: all); `strength` goes from nothing (0)
+    to as far as it can (1).
+    """
+
+    instruction: str = Field(max_length=300)
+    kind: str
+    before: str = Field(default="", max_length=300)
+    after: str = Field(default="", max_length=300)
+    region: str = Field(default="", max_length=300)
+    how: str = Field(default="", max_length=40)
+    mask: Given | None = None
+    thing: Given | None = None
+    strength: Share = 0.8
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _choice("kind", name)
+
+
 class Regularisers(_Strict):
     """What a picture should be besides faithful: weights, 0 for none.
 
@@ -103,6 +128,7 @@ class Request(_Strict):
     init: Given | None = None
     init_noise: Share = 0.0
     start: str = DRAFT
+    edit: Edit | None = None
 
     width: int = Field(default=192, ge=32, le=MOST_SIDE)
     height: int = Field(default=192, ge=32, le=MOST_SIDE)
@@ -177,6 +203,10 @@ class Request(_Strict):
             raise ValueError(
                 f"The directional loss follows the prompt alone. Leave out {', '.join(idle)}."
             )
+        if self.edit and not self.init:
+            raise ValueError("An edit needs a picture to change (init).")
+        if self.edit and (self.ema or self.coarse_to_fine or self.init_noise):
+            raise ValueError("An edit takes no averaging (ema), no growing and no init_noise.")
         if self.init_noise and not self.init:
             raise ValueError(
                 "init_noise mixes noise into the picture to start from: give one (init)."
@@ -207,6 +237,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
     "distance": (*DISTANCES, "directional"),
     "quality": tuple(QUALITIES),
+    "kind": KINDS,
 }
 
 

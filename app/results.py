@@ -29,6 +29,8 @@ def name(request: Request) -> str:
     """The words of a request and its seed, safe on every file system: `a-red-apple-seed7.png`."""
     words = [prompt.text for prompt in parse(request.prompt) if prompt.weight > 0]
     pictures = [Path(picture.name).stem for picture in request.pictures]
+    if request.edit and request.init:
+        words = [Path(request.init.name).stem, request.edit.instruction]
     return f"{_slug(' '.join(words or pictures))}-seed{request.seed}.png"
 
 

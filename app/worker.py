@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from app import images, options, planner, results
+from app import editing, images, options, planner, results
 from app.catalog import ModelError
+from app.editing import Proposal
 from app.errors import Failed, Refused
 from app.generate import choose_device, notes, steering
-from app.images import Pixels
+from app.images import Canonical, Pixels
 from app.models import Models
 from app.options import Asked, Typed
 from app.planner import Made
@@ -102,9 +104,22 @@ class Worker:
             planner.plan, everyday, self.models, self.models.device
         )
 
-    def order(self, typed: Typed, stop: threading.Event) -> Run:
+    def ask(self, typed: Typed, stop: threading.Event) -> Run:
         """Put a picture on the list. `typed` as at the command line. Raises `Refused`."""
-        asked = options.read(typed)
+        return self.order(options.read(typed), stop)
+
+    def propose(self, picture: Canonical, name: str, words: str, **where: Any) -> Proposal:
+        """What an edit would do (`app.editing.propose`), when it is its turn. Raises `Refused`."""
+
+        def look() -> Proposal:
+            clip = self.models.clip("pocket", "float32")
+            return editing.propose(picture, name, words, clip, **where)
+
+        # in line, for a run that is stopped would stop whatever else its CLIP looks at
+        return self._line.submit(look).result()
+
+    def order(self, asked: Asked, stop: threading.Event) -> Run:
+        """Put a picture on the list. Raises `Refused` where it cannot be written."""
         (place,) = results.places(asked.requests, None)
         run = Run(asked, place, stop)
         self._runs.append(run)
@@ -140,7 +155,7 @@ class Worker:
             now = time.monotonic()
             began = began or now
             if now >= due or made.step.last:
-                run.look = Look(made, images.to_pixels(made.step.settled()), now - began)
+                run.look = Look(made, made.pixels(), now - began)
                 due = time.monotonic() + _PAUSE
 
     def _save(self, run: Run) -> None:
