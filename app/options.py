@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,13 @@ def read(typed: Typed) -> Asked:
     """Check everything that was typed and read every file it names. Raises `Refused`."""
     repeated, snapshot = _source(typed)
     base = recipe.read(repeated) if repeated else None
+    if base and base.edit and base.init:
+        raise Refused(
+            "recipe.edit",
+            f"That is an edit of {base.init.name!r}. Make it again from that picture: "
+            f"python -m app edit {shlex.quote(base.init.name)} {shlex.quote(base.edit.instruction)}"
+            f" --strength {base.edit.strength:g} --seed {base.seed}",
+        )
     shelf = Shelf(base)
     settings = {**_beneath(base, typed), **fields(typed, shelf)}
     if settings.get("seed") == -1:

@@ -94,7 +94,9 @@ class Edit(_Strict):
     @field_validator("kind")
     @classmethod
     def _known(cls, name: str) -> str:
-        return _choice("kind", name)
+        if name not in KINDS:
+            raise ValueError(f"No kind of edit called {name!r}. We have: {', '.join(KINDS)}.")
+        return name
 
 
 class Regularisers(_Strict):
@@ -237,7 +239,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment": tuple(AUGMENTATIONS),
     "distance": (*DISTANCES, "directional"),
     "quality": tuple(QUALITIES),
-    "kind": KINDS,
 }
 
 

@@ -21,6 +21,7 @@ from generators.base import Generator, Image, Size
 from generators.chroma import Chroma
 from generators.held import Held
 from guidance import retouch
+from guidance.draft import Cutout
 from guidance.instruct import COLOURS
 
 Mask = NDArray[np.uint8]  # (h, w): 0 stays, 255 may become anything
@@ -129,14 +130,13 @@ _AROUND = 0.02  # what the loop may change around it, of the picture's shorter s
 class Scene:
     """What a guess is drawn from: the picture, where, and what was there or is to be there.
 
-    `thing`: what has to go, the mask or less. `drawing`, (1, 4, s, s): a draft of what is to be
-    added, colours times alpha and alpha.
+    `thing`: what has to go, the mask or less. `drawing`: a draft of what is to be added.
     """
 
     pixels: Pixels
     mask: Soft
     thing: Soft
-    drawing: Image | None
+    drawing: Cutout | None
     edit: Edit
     seed: int
 
@@ -174,8 +174,7 @@ def _with_drawing(scene: Scene) -> Pixels:
     cleared = _cleared(scene)
     if scene.drawing is None:
         return cleared
-    drawing = scene.drawing[:, :3] + 1 - scene.drawing[:, 3:]
-    return retouch.insert(cleared, scene.mask, drawing, scene.edit.strength)
+    return retouch.insert(cleared, scene.mask, scene.drawing, scene.edit.strength)
 
 
 def _restyled(scene: Scene) -> Pixels:

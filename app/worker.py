@@ -126,8 +126,10 @@ class Worker:
         self._line.submit(self._carry_out, run)
         return run
 
-    def ahead(self, run: Run) -> int:
-        """How many pictures come before this one."""
+    def ahead(self, run: Run | None = None) -> int:
+        """How many pictures come before this one, or before what is asked for now."""
+        if run is None:
+            return len(self._runs)
         return self._runs.index(run) if run in self._runs else 0
 
     def close(self) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from generators.base import Image
-from guidance.styles import STYLES, WEATHERS, Canvas, Field, Filter, blur, cover, step
+from guidance.draft import Cutout
+from guidance.styles import STYLES, WEATHERS, Canvas, Field, Filter, blur, step
 
 Pixels = NDArray[np.uint8]  # (h, w, 3), RGB
 Mask = NDArray[np.float32]  # (h, w), 0..1: 1 may change
@@ -203,26 +202,24 @@ class _Filling:
 
 # --- something else instead ---------------------------------------------------------------------
 
-_FINER = 4  # times, before a drawing is cut out: its edges lie between its pixels
 
-
-def insert(pixels: Pixels, mask: Mask, drawing: Image, strength: float) -> Pixels:
-    """Cut a thing out of a drawing, (1, 3, h, w), and stand it in the box around the mask."""
-    inside, (colours, alpha) = mask > 0.5, _cut_out(drawing)
-    if not inside.any() or not alpha.any():
+def insert(pixels: Pixels, mask: Mask, drawing: Cutout, strength: float) -> Pixels:
+    """Stand a thing, (1, 4, h, w), colours times alpha and alpha, in the box around the mask."""
+    inside, drawn = mask > 0.5, drawing[0].detach().float().cpu().permute(1, 2, 0).numpy()
+    there = drawn[..., 3] > 0.05
+    if not inside.any() or not there.any():
         return pixels.copy()
     top, bottom, left, right = _box(inside)
-    high, low, first, last = _box(alpha > 0.05)
+    high, low, first, last = _box(there)
     scale = min((bottom - top) / (low - high), (right - left) / (last - first))
     height, width = (max(1, round(side * scale)) for side in (low - high, last - first))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    thing = np.dstack([colours, alpha])[high:low, first:last]
-    thing = cv2.resize(thing, (width, height), interpolation=method).clip(0, 1)
+    thing = cv2.resize(drawn[high:low, first:last], (width, height), interpolation=method)
+    thing = thing.clip(0, 1) * _early(strength)
     start = (left + right - width) // 2
     place = np.s_[bottom - height : bottom, start : start + width]
     result = pixels.copy()
-    share = thing[..., 3] * _early(strength)
-    result[place] = _pixels(cover(_canvas(pixels[place]), share, thing[..., :3]))
+    result[place] = _pixels(_canvas(pixels[place]) * (1 - thing[..., 3:]) + thing[..., :3])
     return result
 
 
@@ -231,35 +228,6 @@ def _box(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     spans = [np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0)]
     top, bottom, left, right = (int(end) for span in spans for end in (span[0], span[-1] + 1))
     return top, bottom, left, right
-
-
-def _cut_out(drawing: Image) -> tuple[Canvas, Field]:
-    """The colours of a thing and where it is, 0..1, larger than it was drawn."""
-    small = drawing[0].detach().float().cpu().permute(1, 2, 0).numpy()
-    canvas = cv2.resize(small, None, fx=_FINER, fy=_FINER, interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    lab = cv2.cvtColor(canvas, cv2.COLOR_RGB2LAB)
-    frame = np.ones(lab.shape[:2], bool)
-    frame[_FINER:-_FINER, _FINER:-_FINER] = False
-    apart = np.linalg.norm(lab - np.median(lab[frame], axis=0), axis=-1)
-    least = max(3, 2 * float(np.percentile(apart[frame], 95)))
-    # an edge mixes thing and ground: half of what is beside it belongs to the thing
-    beside = cv2.dilate(apart, _disc(3 * _FINER))
-    whole = (apart > np.maximum(0.5 * beside, least)).astype(np.uint8)
-    whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, _disc(2 * _FINER))  # a white stripe is a gap
-    parts, _ = ndimage.label(ndimage.binary_fill_holes(whole))
-    sizes = np.bincount(parts.ravel())[1:]
-    kept = np.flatnonzero(sizes > 0.05 * sizes.max(initial=0)) + 1  # the rest are specks
-    thing = np.isin(parts, kept)
-    core = cv2.erode(thing.astype(np.uint8), _disc(1.5 * _FINER)) > 0
-    if not core.any():
-        return canvas, np.zeros(core.shape, np.float32)
-    nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
-    return canvas[tuple(nearest)], blur(thing.astype(np.float32), 0.5 * _FINER)
-
-
-def _disc(radius: float) -> NDArray[np.uint8]:
-    side = 2 * round(radius) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
 # --- everywhere: weather and style --------------------------------------------------------------
