@@ -22,6 +22,7 @@ from guidance.clip import Clip
 from guidance.draft import Draft
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
+from guidance.layout import lay_out
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -183,7 +184,11 @@ def is_drafted(request: Request) -> bool:
 def draft(request: Request, models: Models, size: Size) -> Image:
     """A first picture of the words that pull, in one pass."""
     drafter, reader, goal = _drafting(request, models)
-    return drafter.start(goal, reader, size, request.seed)
+    wanted = [prompt.text for prompt in parse(request.prompt) if prompt.weight > 0]
+    layout = lay_out(wanted[0]) if len(wanted) == 1 else None
+    shown = zip(layout.things, layout.places, strict=True) if layout else ()
+    things = [(reader.embed_text([thing]), place) for thing, place in shown]
+    return drafter.start(goal, reader, size, request.seed, things)
 
 
 def cutout(request: Request, models: Models) -> Tensor:

@@ -10,6 +10,7 @@ are read from the words as well, so that they are what was asked for.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from generators.base import Image, Size
 from guidance.clip import Clip, Embedding
+from guidance.layout import Place
 from guidance.paint import paint
 
 Cutout = Tensor  # (b, 4, 64, 64), colours times alpha, and alpha, 0..1
@@ -29,7 +31,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SIDE = 64  # pixels of a drawing
 _RECALLED = 32  # pixels of what the memory holds of it
 _CHOICE = 3  # manners of drawing that a seed chooses from: those that fit the words best
-_ON_PLAIN, _IN_PLACE = (0.86, 0.5), (0.68, 0.56)  # side of the thing, and how far down it stands
+_ON_PLAIN, _IN_PLACE = Place(0.5, 0.5, 0.86), Place(0.5, 0.56, 0.68)  # of a single thing
 _GREY = torch.tensor([150, 160, 170]) / 255  # behind light things when no ground is named
 _SAME = 0.25  # colours nearer than this are the same: a red apple keeps its green leaf
 
@@ -153,23 +155,35 @@ class Draft:
         return found
 
     @torch.no_grad()
-    def draw(self, embedding: Embedding) -> Image:
-        """(1, d) -> (manners, 3, 64, 64), 0..1: the same thing in every manner."""
+    def draw(self, embedding: Embedding, things: Sequence[tuple[Embedding, Place]] = ()) -> Image:
+        """(1, d) -> (manners, 3, 64, 64), 0..1: the same in every manner.
+
+        `things`: what stands where, if that is more than one thing in the middle.
+        """
         net = self.network
-        cutouts = self.cutouts(embedding)
         chosen = int(net.ground(embedding - net.centre).argmax())
-        ground = net.grounds[chosen].cpu().expand(self.manners, -1, -1, -1)
+        middle = _ON_PLAIN if chosen < net.shape.plain else _IN_PLACE
+        drawn = [(self.cutouts(thing), place) for thing, place in things or [(embedding, middle)]]
+        picture = net.grounds[chosen].cpu().expand(self.manners, -1, -1, -1)
         if chosen == 0:
-            light = torch.stack([_tone(one).min() > 0.8 for one in cutouts])
-            grey = _GREY[:, None, None].expand_as(ground)
-            ground = torch.where(light[:, None, None, None], grey, ground)
-        side, height = _ON_PLAIN if chosen < net.shape.plain else _IN_PLACE
-        return lay(cutouts, ground, side, height).clamp(0, 1).to(embedding.device)
+            light = torch.stack([_tone(one).min() > 0.8 for one in drawn[0][0]])
+            grey = _GREY[:, None, None].expand_as(picture)
+            picture = torch.where(light[:, None, None, None], grey, picture)
+        for cutouts, place in drawn:
+            picture = lay(cutouts, picture, place)
+        return picture.clamp(0, 1).to(embedding.device)
 
     @torch.no_grad()
-    def start(self, embedding: Embedding, clip: Clip, size: Size, seed: int) -> Image:
+    def start(
+        self,
+        embedding: Embedding,
+        clip: Clip,
+        size: Size,
+        seed: int,
+        things: Sequence[tuple[Embedding, Place]] = (),
+    ) -> Image:
         """(1, 3, *size): a draft that the clip finds fitting; the seed chooses among the best."""
-        pictures = self.draw(embedding)
+        pictures = self.draw(embedding, things)
         return extend(pictures[self.choose(pictures, embedding, clip, seed)][None], size)
 
     @torch.no_grad()
@@ -195,12 +209,15 @@ def _tone(cutout: Tensor) -> Tensor:
     return cutout[:3].sum(dim=(1, 2)) / cutout[3].sum().clamp(min=1e-3)
 
 
-def lay(cutouts: Cutout, grounds: Image, side: float, height: float) -> Image:
-    """Lay things on grounds, (b, 3, h, w): so large, and so far down (shares of the whole)."""
+def lay(cutouts: Cutout, grounds: Image, place: Place) -> Image:
+    """Lay things on square grounds, (b, 3, s, s)."""
     whole = grounds.shape[-1]
-    small = round(side * whole)
+    small = round(place.side * whole)
     things = F.interpolate(cutouts, (small, small), mode="bilinear", antialias=True)
-    left, top = (whole - small) // 2, min(whole - small, round(height * whole - small / 2))
+    left, top = (
+        min(max(0, round(middle * whole - small / 2)), whole - small)
+        for middle in (place.x, place.y)
+    )
     things = F.pad(things, (left, whole - small - left, top, whole - small - top))
     return grounds * (1 - things[:, 3:]) + things[:, :3]
 

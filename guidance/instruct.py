@@ -241,6 +241,12 @@ def _listed(noun: str) -> bool:
     return _single(noun) in _vocabulary()
 
 
+def ends_in_thing(words: str) -> bool:
+    """Say whether words end in a thing of the list: "an old red bus", "three cats"."""
+    last = words.split()[-3:]
+    return any(_listed(" ".join(last[start:])) for start in range(len(last)))
+
+
 def article(words: str) -> str:
     """Put "a" or "an" before a thing: "an old car"; plurals and masses have none."""
     head = (_PLACE.sub("", words).split(" of ")[0].split() or [""])[-1]

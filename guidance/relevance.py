@@ -28,7 +28,7 @@ Heat = NDArray[np.floating[Any]]  # (h, w), 0..1
 
 _SIDE = 128  # pixels of the longer side, at which regions are sought
 _SHARES = (1.0, 0.7, 0.5, 0.35)  # sides of crops, of the shorter side
-_STRIDE = 0.25  # of a crop's side
+_STRIDE = 0.34  # of a crop's side
 _SEEDS = ((0.25, 0.6, 0.85), (0.15, 0.5, 0.9), (0.35, 0.7, 0.9))  # surely not; perhaps; surely
 _BOXES, _WIDER = 6, 3  # crops that become boxes to search in; how many of them also a little wider
 _REACH = 8  # pixels around a region that may yet become part of it

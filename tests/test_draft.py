@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from guidance import clip, draft
+from guidance.layout import Place, lay_out
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,51 @@ def test_a_thing_can_be_had_alone(tiny_drafter: draft.Draft, reader: clip.Clip) 
 
 def test_a_thing_stands_where_it_is_laid() -> None:
     thing = torch.ones(1, 4, 64, 64)
-    laid = draft.lay(thing, torch.zeros(1, 3, 64, 64), side=0.5, height=0.75)
+    laid = draft.lay(thing, torch.zeros(1, 3, 64, 64), Place(x=0.5, y=0.75, side=0.5))
     assert laid[..., 33:63, 17:47].min() > 0.9
     assert laid[..., :31, :].max() < 0.1
+
+
+def test_two_things_stand_beside_each_other(tiny_drafter: draft.Draft, reader: clip.Clip) -> None:
+    whole, fox, owl = (reader.embed_text([t]) for t in ("a fox and an owl", "a fox", "an owl"))
+    layout = lay_out("a fox and an owl")
+    assert layout is not None
+    one, other = (
+        tiny_drafter.draw(whole, list(zip(things, layout.places, strict=True)))
+        for things in ((fox, owl), (owl, fox))
+    )
+    assert one.shape == (5, 3, 64, 64)
+    assert not torch.equal(one, other)
+    assert torch.equal(one[..., :2, :], other[..., :2, :])  # above both is the ground alone
+
+
+@pytest.mark.parametrize(
+    ("text", "things"),
+    [
+        ("a cat and a dog", ("a cat", "a dog")),
+        ("A red apple next to a green pear", ("a red apple", "a green pear")),
+        ("a cat to the left of a house", ("a cat", "a house")),
+        ("a bird above a tree on a blue background", ("a bird", "a tree on a blue background")),
+        ("two cats", ("cats", "cats")),
+        ("three red apples", ("red apples",) * 3),
+        ("a cat", None),
+        ("a black and white cat", None),
+        ("a red apple on a blue background", None),
+        ("rhythm and blues", None),
+        ("two", None),
+        ("", None),
+    ],
+)
+def test_things_are_laid_out_by_grammar(text: str, things: tuple[str, ...] | None) -> None:
+    layout = lay_out(text)
+    assert (layout.things if layout else None) == things
+
+
+def test_what_is_left_stands_left() -> None:
+    found = [lay_out(f"a cat {words} a dog") for words in ("left of", "right of", "under")]
+    left, right, under = (layout.places[0] for layout in found if layout)
+    assert left.x < 0.5 < right.x
+    assert under.y > 0.5
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
