@@ -26,7 +26,7 @@ Pixels = NDArray[np.uint8]  # (h, w, 3), RGB
 Region = NDArray[np.bool_]  # (h, w)
 Heat = NDArray[np.floating[Any]]  # (h, w), 0..1
 
-_SIDE = 128  # pixels of the longer side, at which regions are sought
+_SIDE, _FINE = 128, 448  # pixels of the longer side, at which regions are sought, and finished
 _SHARES = (1.0, 0.7, 0.5, 0.35)  # sides of crops, of the shorter side
 _STRIDE = 0.34  # of a crop's side
 _SEEDS = ((0.25, 0.6, 0.85), (0.15, 0.5, 0.9), (0.35, 0.7, 0.9))  # surely not; perhaps; surely
@@ -64,9 +64,18 @@ def find(clip: Clip, pixels: Pixels, goals: Embedding) -> Found | None:
     embeddings = embed_cutouts(clip, small, candidates)
     areas = torch.tensor([region.mean() for region in candidates], dtype=torch.float32)
     best = int((_nearness(embeddings, goals).cpu() + _WHOLENESS * areas.log()).argmax())
-    mask = _refine(small, candidates[best]).astype(np.float32)
-    whole = cv2.resize(mask, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.5
-    return Found(whole, embeddings[best : best + 1])
+    region = _refine(small, candidates[best], _REACH)
+    side = min(_FINE, max(pixels.shape))
+    if side > _SIDE:
+        larger = _small(pixels, side)
+        region = _refine(larger, _resize(region, larger), 2 * side // _SIDE, sure=True)
+    return Found(_resize(region, pixels), embeddings[best : best + 1])
+
+
+def _resize(region: Region, like: Pixels) -> Region:
+    """A region at the size of a picture."""
+    size = like.shape[1::-1]
+    return cv2.resize(region.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
 
 
 def describe(clip: Clip, words: str) -> Embedding:
@@ -112,9 +121,9 @@ def _lay(pixels: Pixels, region: Region, side: int) -> NDArray[np.float32]:
 # --- proposals ----------------------------------------------------------------------------------
 
 
-def _small(pixels: Pixels) -> Pixels:
+def _small(pixels: Pixels, side: int = _SIDE) -> Pixels:
     height, width = pixels.shape[:2]
-    scale = _SIDE / max(height, width)
+    scale = side / max(height, width)
     size = max(8, round(width * scale)), max(8, round(height * scale))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
@@ -219,12 +228,18 @@ def _cut(pixels: Pixels, seed: NDArray[np.uint8]) -> Region | None:
     return _tidy((mask & 1).astype(bool))
 
 
-def _refine(pixels: Pixels, region: Region) -> Region:
-    """Cut once more, nothing being sure but what is far away: the colours are known by now."""
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _REACH + 1, 2 * _REACH + 1))
+def _refine(pixels: Pixels, region: Region, reach: int, *, sure: bool = False) -> Region:
+    """Cut once more around a region's border, for the colours are known by now.
+
+    What lies farther than `reach` pixels outside is surely no part of it; inside, if `sure`.
+    """
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    mask = region.astype(np.uint8)
     seed = np.full(region.shape, cv2.GC_BGD, np.uint8)
-    seed[cv2.dilate(region.astype(np.uint8), reach) > 0] = cv2.GC_PR_BGD
+    seed[cv2.dilate(mask, disc) > 0] = cv2.GC_PR_BGD
     seed[region] = cv2.GC_PR_FGD
+    if sure:
+        seed[cv2.erode(mask, disc) > 0] = cv2.GC_FGD
     better = _cut(pixels, seed)
     return region if better is None else better
 
