@@ -336,6 +336,7 @@ def order(
     inputs = Inputs(
         pictures={picture.sha256: to_tensor(picture)},
         masks={_sha256(mask): mask for mask in masks.values()},
+        alphas={} if picture.alpha is None else {picture.sha256: picture.alpha},
     )
     return Asked([request], inputs, list(proposal.notes), None, None)
 

@@ -381,7 +381,12 @@ def fit(image: Image, size: Size) -> Image:
 # ---- out: pixels become a file -------------------------------------------------------------------
 
 
-def save_png(path: Path | str, pixels: Pixels, recipe: Mapping[str, Any] | None = None) -> Path:
+def save_png(
+    path: Path | str,
+    pixels: Pixels,
+    recipe: Mapping[str, Any] | None = None,
+    alpha: NDArray[np.uint8] | None = None,
+) -> Path:
     """Write a picture with its recipe inside, and return the path: the next free name if taken.
 
     The recipe is JSON in one text chunk called "synesthete". It must hold no paths or user names:
@@ -393,7 +398,8 @@ def save_png(path: Path | str, pixels: Pixels, recipe: Mapping[str, Any] | None 
     if recipe is not None:
         texts.add_itxt(_KEYWORD.decode(), _as_json(recipe))
     buffer = io.BytesIO()
-    Picture.fromarray(pixels).save(buffer, "PNG", pnginfo=texts)
+    whole = pixels if alpha is None else np.dstack((pixels, alpha))
+    Picture.fromarray(whole).save(buffer, "PNG", pnginfo=texts)
     return saving.write(Path(path), buffer.getvalue())
 
 

@@ -71,7 +71,8 @@ class Keeper:
         self._film.add(pixels)
 
     def _save(self, made: Made, path: Path, pixels: images.Pixels) -> Path:
-        return images.save_png(path, pixels, make_recipe(made.request, self.models, made.step))
+        recipe = make_recipe(made.request, self.models, made.step)
+        return images.save_png(path, pixels, recipe, made.alpha)
 
     def rescue(self) -> str:
         """Save the picture so far and a snapshot; say where they are and how to go on."""

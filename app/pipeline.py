@@ -65,12 +65,14 @@ class Models(Protocol):
 class Inputs:
     """What a request only names by hash.
 
-    Pictures (1, 3, h, w) in 0..1, embeddings (1, d), masks (h, w) in 0..255.
+    Pictures (1, 3, h, w) in 0..1 and the alpha, (h, w), that some of them have; embeddings (1, d);
+    masks (h, w) in 0..255.
     """
 
     pictures: Mapping[str, Image] = field(default_factory=dict)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[str, Mask] = field(default_factory=dict)
+    alphas: Mapping[str, Mask] = field(default_factory=dict)
 
 
 def run(
@@ -118,7 +120,9 @@ def stage(request: Request, models: Models, inputs: Inputs) -> Stage | None:
     thing = _mask(edit.thing, inputs) if edit.thing else mask
     drawing = cutout(request, models) if edit.kind in DRAWN else None
     soft, gone = (m.astype(np.float32) / np.float32(255) for m in (mask, thing))
-    return prepare(request, Scene(pixels, soft, gone, drawing, edit, request.seed), mask)
+    alpha = inputs.alphas.get(request.init.sha256)
+    scene = Scene(pixels, soft, gone, drawing, edit, request.seed, alpha)
+    return prepare(request, scene, mask)
 
 
 def networks(request: Request) -> list[tuple[Kind, str]]:

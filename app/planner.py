@@ -19,7 +19,7 @@ from app.errors import Refused
 from app.images import Pixels, to_pixels
 from app.pipeline import Inputs, Models
 from app.request import Request
-from app.stage import Stage
+from app.stage import Mask, Stage
 from app.terminal import duration
 from generators.base import Generator
 from guidance.clip import Clip
@@ -191,6 +191,11 @@ class Made:
         """
         image = self.step.settled()
         return self.stage.paste(image) if self.stage else to_pixels(image)
+
+    @property
+    def alpha(self) -> Mask | None:
+        """(h, w), where the picture that was given has parts that are transparent."""
+        return self.stage.alpha if self.stage else None
 
 
 def make(

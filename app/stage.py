@@ -46,6 +46,7 @@ class Stage:
     movable: Mask
     box: Box
     size: Size
+    alpha: NDArray[np.uint8] | None = None  # of the picture, to be put back
 
     @cached_property
     def picture(self) -> Image:
@@ -139,6 +140,7 @@ class Scene:
     drawing: Cutout | None
     edit: Edit
     seed: int
+    alpha: NDArray[np.uint8] | None = None
 
 
 def prepare(request: Request, scene: Scene, mask: Mask) -> Stage:
@@ -147,7 +149,7 @@ def prepare(request: Request, scene: Scene, mask: Mask) -> Stage:
     if scene.edit.kind in DRAWN:
         movable = np.minimum(mask, _changed(_cleared(scene), guess))
     size = (request.height, request.width)
-    return Stage(scene.pixels, guess, mask, movable, window(mask), size)
+    return Stage(scene.pixels, guess, mask, movable, window(mask), size, scene.alpha)
 
 
 def _changed(before: Pixels, after: Pixels) -> Mask:

@@ -167,4 +167,4 @@ class Worker:
         place = run.place if made.step.last else results.at_step(run.place, made.step.index)
         place.parent.mkdir(parents=True, exist_ok=True)
         recipe = make_recipe(made.request, self.models, made.step)
-        run.saved = images.save_png(place, run.look.pixels, recipe)
+        run.saved = images.save_png(place, run.look.pixels, recipe, made.alpha)

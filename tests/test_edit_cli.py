@@ -90,6 +90,15 @@ def test_a_plan_changes_nothing_and_shows_where(run: Run) -> None:
     assert np.array_equal(pixels(path)[2, 2], pixels("disc.png")[2, 2])
 
 
+def test_transparent_parts_stay_transparent(run: Run) -> None:
+    alpha = np.full((96, 96), 255, np.uint8)
+    alpha[:20] = 0
+    Picture.fromarray(np.dstack((pixels("disc.png"), alpha))).save("clear.png")
+    after = pixels(made(run(f"clear.png green {QUICK}")))
+    assert np.array_equal(after[..., 3], alpha)
+    assert after[48, 48, 1] > after[48, 48, 0]
+
+
 # option -> what is added to the command so that it shows
 CHANGES = {
     "mask": "--mask left.png",

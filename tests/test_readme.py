@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from app.__main__ import app
+from app.images import to_pixels
+from app.pipeline import draft
+from app.request import make_request
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
@@ -25,12 +29,19 @@ SMALLER = ["--size", "32", "--steps", "1", "--views", "2", "--quiet"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, pocket_models: Any) -> Path:
     """The files that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme")
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    for name in ("beach.jpg", "style.png"):
+    for name in ("beach.jpg", "style.png", "room.jpg"):
         Picture.fromarray(noise).save(folder / name)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[20:40, 20:40] = 255
+    Picture.fromarray(mask).save(folder / "cup.png")
+    for name, prompt in (("frog.png", "a frog"), ("street.jpg", "a car on the street")):
+        request = make_request({"prompt": prompt, "seed": 0})
+        drawn = draft(request, pocket_models, (128, 128))
+        Picture.fromarray(to_pixels(drawn)).save(folder / name)
     _run(["generate", "a red apple", *SMALLER, "--out", str(folder / "apple.png")])
     return folder
 
@@ -50,7 +61,8 @@ def test_a_command_of_the_readme_works(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SYNESTHETE_RESULTS", str(folder / "results"))
-    _run([*words, *(SMALLER if words[0] == "generate" else [])])
+    quick = {"generate": SMALLER, "edit": ["--quality", "draft", "--steps", "1", "--quiet"]}
+    _run([*words, *quick.get(words[0], [])])
 
 
 @pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])
