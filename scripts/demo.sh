@@ -24,6 +24,9 @@ make "A picture steers beside the words:" \
     like "a house" --image-prompt "$out/apple.png::0.5" --seed 3
 make "A picture to begin with, changed as the words change:" \
     pear "a green pear" --init "$out/apple.png" --distance directional --before "a red apple" --seed 4
+printf '\nAn instruction changes that apple, and nothing else:\n'
+"$python" -m app edit --quiet --quality draft --out "$out/edited.png" --seed 6 "$out/apple.png" \
+    "make the apple green"
 make "Without a network that draws, as waves of colour:" \
     waves "a red apple on a blue background" --generator fourier --seed 5
 
