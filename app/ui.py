@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import threading
-from contextlib import nullcontext
 from typing import Any
 
 import gradio as gr
 
-from app.tabs import Studio, generate
+from app.tabs import Studio, edit, generate
 from app.terminal import tell
 
-TABS = {"Generate": generate.tab}  # a row for each
+TABS = {"Generate": generate.tab, "Edit": edit.tab}  # a row for each
 
 # (how often to look, how old) in seconds: every preview is a file, and they are cleared away.
 _TEMPORARY = (600, 3600)
@@ -50,41 +49,60 @@ _CSS = """
   margin: 0 auto !important; }
 #title h1 { margin: 0; font-size: 1.5rem; }
 #title p { margin: 0; color: var(--block-info-text-color); }
+#tabs [role="tab"][aria-selected="true"] { color: var(--primary-700); font-weight: 600; }
+.dark #tabs [role="tab"][aria-selected="true"] { color: var(--primary-400); }
 #generate { min-height: 3.5rem; font-size: 1.15rem; }
-#status { min-height: 3.4rem; }
-#status p { margin: 0 0 .4rem; font-variant-numeric: tabular-nums; }
-#status progress { display: block; width: 100%; height: 4px; border: 0; border-radius: 2px;
+.block.studio-status { min-height: 3.4rem; }
+.studio-status p { margin: 0 0 .4rem; font-variant-numeric: tabular-nums; }
+.studio-status progress { display: block; width: 100%; height: 4px; border: 0; border-radius: 2px;
   appearance: none; background: var(--border-color-primary); overflow: hidden; }
-#status progress::-webkit-progress-bar { background: var(--border-color-primary); }
-#status progress::-webkit-progress-value { background: var(--primary-600); }
-#status progress::-moz-progress-bar { background: var(--primary-600); }
-#preview img, #result img { width: 100%; height: 100%; object-fit: contain; }
-#preview:not(:has(img))::after { content: "Your picture will grow here."; position: absolute;
+.studio-status progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.studio-status progress::-webkit-progress-value { background: var(--primary-600); }
+.studio-status progress::-moz-progress-bar { background: var(--primary-600); }
+.studio-buttons button { white-space: nowrap; padding-inline: .5rem; }
+.studio-picture img, #edit-picture img { width: 100%; height: 100%; object-fit: contain; }
+#preview, #edit-preview { --hint: "Your picture will grow here."; }
+#edit-preview { --hint: "What changes will be seen here."; }
+.studio-picture:not(:has(img))::after { content: var(--hint, ""); position: absolute;
   top: calc(50% + 1.5rem); width: 100%; text-align: center; color: var(--block-info-text-color); }
 #generator input, #clip input { text-overflow: ellipsis; }
-#details dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
-#details dt { color: var(--block-info-text-color); }
-#details dd { margin: 0; overflow-wrap: anywhere; }
+.studio-details dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem;
+  margin: 0; }
+.studio-details dt { color: var(--block-info-text-color); }
+.studio-details dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   #buttons { flex-direction: row; }
   #generate { flex: 3; }
   #stop { flex: 1; min-width: 0; }
-  #preview, #result { height: auto !important; aspect-ratio: 1; }
+  #edit-canvas { height: 340px !important; }
+  .studio-picture { height: auto !important; aspect-ratio: 1; }
 }
 """
 
 _JS = """() => {
   document.documentElement.lang = "en";
-  const status = document.querySelector("#status");
-  status.setAttribute("role", "status");
-  status.setAttribute("aria-live", "polite");
-  for (const field of document.querySelectorAll("#seed input, #steps input, #views input"))
-    field.inputMode = "numeric";  // a phone shows digits
-  const press = (id) => document.querySelector(id)?.click();
+  const arrange = () => {
+    for (const status of document.querySelectorAll(".block.studio-status:not([role])")) {
+      status.setAttribute("role", "status");
+      status.setAttribute("aria-live", "polite");
+    }
+    for (const field of document.querySelectorAll(".studio-number input"))
+      field.inputMode = "numeric";  // a phone shows digits
+    const [before, after] = document.querySelectorAll("#edit-result img");
+    if (after && !after.alt) {  // Gradio has no words for them
+      before.alt = "The picture before the edit";
+      after.alt = "The picture after the edit";
+    }
+  };
+  arrange();  // and what comes later: the parts of a tab do when it is opened
+  new MutationObserver(arrange).observe(document.body, { childList: true, subtree: true });
+  const press = (kind) => {  // in the tab that is open
+    for (const button of document.querySelectorAll(kind)) if (button.offsetParent) button.click();
+  };
   document.addEventListener("keydown", (event) => {
     const open = event.target.closest('[aria-expanded="true"]');  // a menu: Escape closes that
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press("#generate");
-    if (event.key === "Escape" && !open) press("#stop");
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press(".studio-start");
+    if (event.key === "Escape" && !open) press(".studio-stop");
   });
 }"""
 
@@ -104,9 +122,12 @@ def build(studio: Studio) -> gr.Blocks:
     """Lay out the page; nothing is loaded or started."""
     with gr.Blocks(title="Synesthete", analytics_enabled=False, delete_cache=_TEMPORARY) as demo:
         gr.Markdown("# Synesthete\nWords and pictures steer a picture.", elem_id="title")
-        for name, tab in TABS.items():
-            with gr.Tab(name) if len(TABS) > 1 else nullcontext():
-                tab(demo, studio)
+        parts = {}
+        with gr.Tabs(elem_id="tabs") as tabs:
+            for name, tab in TABS.items():
+                with gr.Tab(name, id=name, render_children=True):  # what is sent there arrives
+                    parts[name] = tab(demo, studio)
+        edit.connect(tabs, parts["Edit"], parts["Generate"])
         demo.queue(max_size=64, default_concurrency_limit=None, api_open=False)
     return demo
 

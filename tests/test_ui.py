@@ -25,7 +25,7 @@ from app.errors import Failed
 from app.images import read_recipe
 from app.models import Models
 from app.request import CHOICES, Request
-from app.tabs import Studio, generate
+from app.tabs import Studio, common, generate
 from app.worker import Worker
 
 GIVEN = {
@@ -65,7 +65,7 @@ def studio(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     studio.close()
 
 
-async def collect(changes: AsyncIterator[generate.Change]) -> tuple[list[Any], gr.Error | None]:
+async def collect(changes: AsyncIterator[common.Change]) -> tuple[list[Any], gr.Error | None]:
     """All changes of the page, and the error they end with, if any."""
     seen = []
     try:
@@ -76,7 +76,7 @@ async def collect(changes: AsyncIterator[generate.Change]) -> tuple[list[Any], g
     return seen, None
 
 
-def watch(changes: AsyncIterator[generate.Change]) -> tuple[list[Any], gr.Error | None]:
+def watch(changes: AsyncIterator[common.Change]) -> tuple[list[Any], gr.Error | None]:
     """Collect in a thread of its own: the browser tests leave a loop running in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, collect(changes)).result()
@@ -89,10 +89,15 @@ def press(studio: Studio, given: dict[str, Any]) -> tuple[list[Any], gr.Error | 
 
 def order(studio: Studio, given: dict[str, Any]) -> worker.Run:
     """A run on the worker's list."""
-    return studio.worker().result().order(generate.typed(given), threading.Event())
+    return studio.worker().result().ask(generate.typed(given), threading.Event())
 
 
-def text(change: generate.Change) -> str:
+def outcome(run: worker.Run) -> common.Change:
+    """What the tab shows of a run that is over."""
+    return common.outcome(run, generate._details, generate._finished)
+
+
+def text(change: common.Change) -> str:
     """The status line without its markup."""
     return re.sub("<[^>]*>", "", change.get("status", ""))
 
@@ -115,12 +120,12 @@ def test_the_page_is_laid_out_without_torch() -> None:
 
 def test_what_people_choose_from_is_what_there_is() -> None:
     assert [name for _, name in generate.STARTS] == list(CHOICES["start"])
-    assert [name for _, name in generate.QUALITIES] == list(CHOICES["quality"])
+    assert [name for _, name in common.QUALITIES] == list(CHOICES["quality"])
     assert all(options.size(size) for _, size in generate.SIZES if size)
 
 
 def test_a_visitor_hears_when_the_models_are_ready(studio: Studio) -> None:
-    seen, _ = watch(generate.greeting(studio))
+    seen, _ = watch(common.greeting(studio))
     assert [text(change) for change in seen] == [
         "The models are loading. Go ahead meanwhile.",
         "Ready.",
@@ -133,7 +138,7 @@ def test_a_visitor_hears_why_the_models_are_not(
     nowhere = replace(catalog.CLIPS["pocket"], folder=str(tmp_path / "nowhere"))
     monkeypatch.setitem(catalog.CLIPS, "pocket", nowhere)
     studio = Studio(lambda: Worker(Models("cpu")))
-    seen, _ = watch(generate.greeting(studio))
+    seen, _ = watch(common.greeting(studio))
     studio.close()
     assert "pocket cannot be loaded" in text(seen[-1])
 
@@ -215,7 +220,7 @@ def test_the_buttons_change_places_and_back(studio: Studio) -> None:
 def test_the_used_seed_is_shown_and_can_be_kept(studio: Studio) -> None:
     seen, _ = press(studio, {**GIVEN, "seed": ""})
     (label,) = {change["reuse"]["value"] for change in seen if "reuse" in change}
-    seed = generate._named_seed(label)
+    seed = common.named_seed(label)
     assert seed.isdecimal()
     assert any(f"<dt>Seed</dt><dd>{seed}</dd>" in change.get("details", "") for change in seen)
 
@@ -230,7 +235,7 @@ def test_a_stopped_run_keeps_its_picture(studio: Studio, tmp_path: Path) -> None
     index = run.look.made.step.index
     assert run.saved == tmp_path / f"a-red-apple-seed7-step{index}.png"
     assert read_recipe(run.saved)["run"]["steps"] == index
-    assert f"Stopped at step {index} of 2000" in text(generate.outcome(run))
+    assert f"Stopped at step {index} of 2000" in text(outcome(run))
 
 
 def test_a_run_that_fails_keeps_its_picture_and_says_why(
@@ -311,7 +316,7 @@ def test_words_of_visitors_are_shown_as_words(studio: Studio) -> None:
 def test_the_second_waits_for_the_first(studio: Studio) -> None:
     first, second = order(studio, LONG), order(studio, GIVEN)
     assert studio.worker().result().ahead(second) == 1
-    assert text({"status": generate.progress(second, 1)}) == "Waiting: 1 picture before yours."
+    assert text({"status": common.progress(second, 1)}) == "Waiting: 1 picture before yours."
     assert second.look is None
     first.stop.set()
     assert second.over.wait(60)
@@ -324,7 +329,7 @@ def test_who_leaves_while_waiting_is_passed_over(studio: Studio, tmp_path: Path)
     second.stop.set()
     first.stop.set()
     assert second.over.wait(60)
-    assert text(generate.outcome(second)) == "Stopped before it began."
+    assert text(outcome(second)) == "Stopped before it began."
     assert not list(tmp_path.glob("a-pear*"))
 
 

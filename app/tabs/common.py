@@ -1,0 +1,318 @@
+"""What the tabs have in common: parts of the page, how a run is followed, what is said."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gradio as gr
+from gradio import processing_utils, utils
+from PIL import Image as Picture
+
+from app.catalog import ModelError
+from app.errors import Failed, Refused
+from app.tabs import Studio
+from app.terminal import duration, speed
+
+if TYPE_CHECKING:
+    from app.images import Pixels
+    from app.worker import Look, Run, Worker
+
+T = TypeVar("T")
+Change = dict[str, Any]  # name of a part of the page -> its new value or properties
+Parts = dict[str, Any]  # name of a part of the page -> the part
+
+_PREVIEW_SIDE = 512  # pixels
+_GLANCE = 0.1  # seconds between two looks at what the worker does
+_PAUSE = 1.0  # seconds between two status lines: people have to be able to read, or hear, them
+_EXPECTED = (Refused, Failed, ModelError)  # their text is for people
+_PUZZLED = "Something went wrong that should not have. The terminal has the details."
+
+# What people read, and what a request calls it.
+QUALITIES = [("Draft", "draft"), ("Normal", "normal"), ("Best", "best")]
+
+GROWING = "The picture as it is now"
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+log = logging.getLogger(__name__)
+
+
+class Visits:
+    """What is on its way for each visitor of a tab, and how to end it."""
+
+    def __init__(self) -> None:
+        """Nobody is there yet."""
+        self._stops: dict[str, threading.Event] = {}
+        self._known: set[str] = set()
+
+    def knows(self, visitor: gr.Request) -> bool:
+        """Whether somebody began something: then the status line tells of that."""
+        return visitor.session_hash in self._known
+
+    @contextmanager
+    def work(self, visitor: gr.Request) -> Iterator[threading.Event]:
+        """Inside, `end` sets the event. It is set in the end anyway: it is over, or they left."""
+        stop = self._stops[visitor.session_hash] = threading.Event()
+        self._known.add(visitor.session_hash)
+        try:
+            yield stop
+        finally:
+            stop.set()
+            if self._stops.get(visitor.session_hash) is stop:
+                del self._stops[visitor.session_hash]
+
+    def end(self, visitor: gr.Request) -> Any:
+        """Stop it, and the new status line."""
+        stop = self._stops.get(visitor.session_hash)
+        if stop is None:
+            return gr.skip()
+        stop.set()
+        return say("Stopping ...")
+
+    def leave(self, visitor: gr.Request) -> None:
+        """Stop it, for nobody is there to see it."""
+        self.end(visitor)
+        self._known.discard(visitor.session_hash)
+
+
+# --- parts of the page -----------------------------------------------------------------------
+
+
+def status_line(elem_id: str) -> Any:
+    """Where it is said how it goes."""
+    return gr.HTML(
+        say("Starting ..."), padding=False, elem_id=elem_id, elem_classes="studio-status"
+    )
+
+
+def details_list(elem_id: str) -> Any:
+    """Where it is said what there is to know about a picture."""
+    return gr.HTML("", padding=False, elem_id=elem_id, elem_classes="studio-details")
+
+
+def shown_picture(alt_text: str, elem_id: str, **properties: Any) -> Any:
+    """A picture that is looked at."""
+    return gr.Image(
+        alt_text=alt_text,
+        show_label=False,
+        height=480,
+        interactive=False,
+        elem_id=elem_id,
+        elem_classes="studio-picture",
+        **properties,
+    )
+
+
+def by_path(picture: Any) -> Any:
+    """Take of a picture its file alone: Gradio would decode it before our own limits can act.
+
+    Give it values, never new properties: then Gradio builds another one for that visitor.
+    """
+    picture.preprocess = lambda given: given and given.path
+    return picture
+
+
+def quality_choice(info: str, elem_id: str) -> Any:
+    """Draft, normal or best."""
+    return gr.Radio(QUALITIES, value="normal", label="Quality", info=info, elem_id=elem_id)
+
+
+def seed_field(prefix: str = "") -> list[Any]:
+    """The seed, and how to keep the one that was drawn or to go back to chance."""
+    info = "The same seed gives the same picture."
+    field = number_field("Seed", info, "a new one each time", f"{prefix}seed")
+    with gr.Row():
+        reuse = gr.Button(
+            "Reuse the last", size="sm", interactive=False, min_width=90, elem_id=f"{prefix}reuse"
+        )
+        chance = gr.Button("Random seed", size="sm", min_width=90, elem_id=f"{prefix}random")
+    return [field, reuse, chance]
+
+
+def connect_seed(parts: Parts) -> None:
+    """Make the two buttons beside the seed work."""
+    parts["reuse"].click(named_seed, parts["reuse"], parts["seed"], queue=False, **QUIET)
+    parts["random"].click(lambda: "", None, parts["seed"], queue=False, **QUIET)
+
+
+def number_field(label: str, info: str, placeholder: str, elem_id: str) -> Any:
+    """A whole number or nothing; Gradio's own number field would begin with 0."""
+    return gr.Textbox(
+        label=label,
+        info=info,
+        placeholder=placeholder,
+        max_lines=1,
+        min_width=130,
+        elem_id=elem_id,
+        elem_classes="studio-number",
+    )
+
+
+def whole(name: str, written: str | None) -> int | None:
+    """The whole number that was typed, if any. Raises `Refused` for something else."""
+    digits = (written or "").strip()
+    if not digits:
+        return None
+    if not re.fullmatch(r"-?\d{1,20}", digits):
+        said = f"{name}: {digits[:40]!r} is no whole number. Write one, or leave it empty."
+        raise Refused(f"request.{name}", said, name)
+    return int(digits)
+
+
+def named_seed(label: str) -> str:
+    """The seed that a button names."""
+    return label.rpartition(" ")[2]
+
+
+# --- what happens ----------------------------------------------------------------------------
+
+
+async def greeting(studio: Studio) -> AsyncIterator[Change]:
+    """What a visitor sees before anything is asked for."""
+    yield {"status": say("The models are loading. Go ahead meanwhile.")}
+    try:
+        worker = await soon(studio.worker())
+        await soon(worker.warm)
+        yield {"status": say("Ready.")}
+    except Exception as error:
+        yield {"status": say(sentence(error))}
+
+
+async def follow(
+    worker: Worker, run: Run, about: Callable[[Run], str], done: Callable[[Run], Change]
+) -> AsyncIterator[Change]:
+    """What there is to see of a run, as it comes, and what became of it.
+
+    `about` tells what to know about the picture, `done` shows the one that is saved.
+    """
+    shown: Look | None = None
+    due = 0.0
+    while not run.over.is_set():
+        change: Change = {}
+        if (look := run.look) and look is not shown:
+            change = {"preview": preview(look.pixels)} if shown else _first(run, look, about)
+            shown = look
+        if time.monotonic() >= due:
+            due = time.monotonic() + _PAUSE
+            change["status"] = progress(run, worker.ahead(run))
+        if change:
+            yield change
+        await asyncio.sleep(_GLANCE)
+    yield outcome(run, about, done)
+
+
+async def unless_stopped(work: Callable[[], T], stop: threading.Event) -> T | None:
+    """Do it in a thread and wait for it, but no longer once somebody stops: then it is None."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    while not (doing.done() or stop.is_set()):
+        await asyncio.wait([doing], timeout=_GLANCE)
+    if doing.done():
+        return doing.result()
+    doing.cancel()  # the thread ends by itself, nobody minds what it has found
+    return None
+
+
+async def soon(future: Future[T]) -> T:
+    """Wait for what a thread does; whoever stops waiting does not cancel it for the others."""
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def complaint(problem: str) -> gr.Error:
+    """A sentence as a toast; it may hold words of visitors."""
+    return gr.Error(html.escape(problem, quote=False), print_exception=False)
+
+
+def sentence(error: Exception) -> str:
+    """What to tell a person."""
+    if isinstance(error, _EXPECTED):
+        return str(error)
+    log.error("The page failed.", exc_info=error)  # a bug of ours: the page still says something
+    return _PUZZLED
+
+
+# --- what is said and shown ------------------------------------------------------------------
+
+
+def say(words: str, done: float | None = None) -> str:
+    """The status line, with a bar where it is known which part (0..1) is done."""
+    bar = "" if done is None else f'<progress value="{done:.3f}" aria-hidden="true"></progress>'
+    return f"<p>{html.escape(words)}</p>{bar}"
+
+
+def progress(run: Run, ahead: int) -> str:
+    """How far a run is."""
+    if run.stop.is_set():
+        return say("Stopping ...")
+    if ahead:
+        return say(f"Waiting: {ahead} {'picture' if ahead == 1 else 'pictures'} before yours.")
+    if run.look is None:
+        return say("Getting ready ...")
+    index, steps = run.look.made.step.index, run.request.steps
+    if not index:
+        return say(f"Step 0 of {steps} · {run.expected}", 0)
+    pace = run.look.seconds / index
+    left = duration((steps - index) * pace)
+    told = f"Step {index} of {steps} · {speed(pace)} · {left} left · loss {run.look.loss:.3f}"
+    return say(told, index / steps)
+
+
+def _first(run: Run, look: Look, about: Callable[[Run], str]) -> Change:
+    """The first picture takes the place of the last result."""
+    return {
+        "preview": gr.update(value=preview(look.pixels), visible=True, alt_text=GROWING),
+        "result": gr.update(visible=False),
+        "details": about(run),
+        "reuse": _reuse(run),
+    }
+
+
+def outcome(run: Run, about: Callable[[Run], str], done: Callable[[Run], Change]) -> Change:
+    """What became of a run: the picture that is there now, and where."""
+    if run.look is None or run.saved is None:
+        return {"status": say(run.error or "Stopped before it began.")}
+    index, steps = run.look.made.step.index, run.request.steps
+    told = f"Stopped at step {index} of {steps}" if index < steps else f"Done: {steps} steps"
+    return {
+        "status": say(f"{told} in {duration(run.look.seconds)}.", index / steps),
+        "preview": gr.update(value=None, visible=False),
+        "details": about(run),
+        "reuse": _reuse(run),  # a quick run may be over before its first look was shown
+        **done(run),
+    }
+
+
+def _reuse(run: Run) -> Any:
+    return gr.update(value=f"Reuse seed {run.request.seed}", interactive=True)
+
+
+def preview(pixels: Pixels, side: int = _PREVIEW_SIDE) -> Picture.Image:
+    """A small copy, of at most `side` pixels."""
+    picture = Picture.fromarray(pixels)
+    picture.thumbnail((side, side))
+    return picture
+
+
+def shown_copy(path: Path) -> str:
+    """A copy that the page may show: the folder itself stays closed to the network."""
+    return processing_utils.save_file_to_cache(path, utils.get_upload_folder())
+
+
+def rows(told: Mapping[str, str]) -> str:
+    """What to know about a picture, as a list; what is empty is left out."""
+    filled = [f"<dt>{name}</dt><dd>{html.escape(what)}</dd>" for name, what in told.items() if what]
+    return f"<dl>{''.join(filled)}</dl>"
+
+
+def short(path: Path) -> str:
+    """A path as people write it."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
