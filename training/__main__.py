@@ -202,7 +202,7 @@ def measure_clip(args: argparse.Namespace) -> None:
 TRAININGS = (
     ("clip", 85.0, "CLIP"),
     ("vqgan", 75.0, "VQGAN"),
-    ("draft", 30.0, "draft network"),
+    ("draft", 55.0, "draft network"),
     ("examiner", 60.0, "examiner of the benchmarks"),
 )
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {

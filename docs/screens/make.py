@@ -65,6 +65,28 @@ def ask(page: Page, prompt: str, seed: int) -> None:
     page.locator("#generate").click()
 
 
+def edit(page: Page, picture: Path, instruction: str) -> None:
+    """Change a picture in the Edit tab, and wait until that is done."""
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit-picture input[type=file]").set_input_files(picture)
+    page.locator("#edit-instruction textarea, #edit-instruction input").fill(instruction)
+    page.locator("#edit-seed input, #edit-seed textarea").fill("7")
+    page.locator("#edit-edit").click()
+    expect(page.locator("#edit-status p")).to_have_text(re.compile("Done"), timeout=LONG)
+
+
+def subjects(folder: Path) -> tuple[Path, Path]:
+    """A drawn street with a car, and a photograph (scikit-learn's flower.jpg, CC BY 2.0)."""
+    sys.path.insert(0, str(ROOT))
+    from app.models import Models
+    from scripts.edits import subject
+
+    places = folder / "street.png", folder / "flower.png"
+    for place, name in zip(places, ("a car on the street", "flower"), strict=True):
+        Image.fromarray(subject(name, Models())).save(place)
+    return places
+
+
 def main() -> None:
     """Take them all."""
     with studio() as address, sync_playwright() as playwright:
@@ -87,6 +109,16 @@ def main() -> None:
         page.locator("#generate").click()
         expect(page.locator("[data-testid=toast-body]")).to_be_visible()
         shoot(page, "error")
+
+        with tempfile.TemporaryDirectory() as folder:
+            street, flower = subjects(Path(folder))
+            for name, picture, instruction in (
+                ("edit-red-bus", street, "Red Bus"),
+                ("edit-green", flower, "Green"),
+            ):
+                page = visit(**DESKTOP)
+                edit(page, picture, instruction)
+                shoot(page, name, whole=True)
 
         page = visit(color_scheme="dark", **DESKTOP)
         ask(page, "a sunset over the sea", 7)
