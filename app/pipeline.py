@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app.catalog import Kind, find
 from app.errors import Refused
-from app.images import fit, to_pixels
+from app.images import fit, to_pixels, to_tensor
 from app.request import DRAFT, Given, Picture, Request, Vector
 from app.stage import DRAWN, Mask, Scene, Stage, prepare
 from generators.base import Generator, Image, Latent, Size
@@ -22,7 +22,7 @@ from guidance.clip import Clip
 from guidance.draft import Draft
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
-from guidance.layout import lay_out
+from guidance.layout import lay_out, undress
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -36,6 +36,7 @@ from guidance.objectives import (
 )
 from guidance.optimise import Descent, Snapshot, Step, optimise
 from guidance.prompt import Prompt, parse
+from guidance.retouch import restyle
 
 _NEGATIVE = -0.5  # a negative prompt pushes half as strongly as a prompt pulls
 _WRITING = "written text, letters, a caption, a watermark"
@@ -187,31 +188,36 @@ def is_drafted(request: Request) -> bool:
 
 def draft(request: Request, models: Models, size: Size) -> Image:
     """A first picture of the words that pull, in one pass."""
-    drafter, reader, goal = _drafting(request, models)
-    wanted = [prompt.text for prompt in parse(request.prompt) if prompt.weight > 0]
-    layout = lay_out(wanted[0]) if len(wanted) == 1 else None
+    drafter, reader, goal, wanted = _drafting(request, models)
+    layout = lay_out(wanted[0].text) if len(wanted) == 1 else None
     shown = zip(layout.things, layout.places, strict=True) if layout else ()
     things = [(reader.embed_text([thing]), place) for thing, place in shown]
-    return drafter.start(goal, reader, size, request.seed, things)
+    drawn = drafter.start(goal, reader, size, request.seed, things)
+    style, _ = undress(request.prompt)
+    return to_tensor(restyle(to_pixels(drawn), style, 1.0, request.seed)) if style else drawn
 
 
 def cutout(request: Request, models: Models) -> Tensor:
     """(1, 4, 64, 64): what the words that pull name, alone, colours times alpha and alpha."""
-    drafter, reader, goal = _drafting(request, models)
+    drafter, reader, goal, _ = _drafting(request, models)
     chosen = drafter.choose(drafter.draw(goal), goal, reader, request.seed)
     return drafter.cutouts(goal)[chosen][None]
 
 
-def _drafting(request: Request, models: Models) -> tuple[Draft, Clip, Tensor]:
-    """Who drafts, who reads for it, and the direction of the words that pull."""
-    wanted = [prompt for prompt in parse(request.prompt) if prompt.weight > 0]
+def _drafting(request: Request, models: Models) -> tuple[Draft, Clip, Tensor, list[Prompt]]:
+    """Who drafts, who reads for it, the words that pull without their style, and where to."""
+    wanted = [
+        replace(prompt, text=undress(prompt.text)[1])
+        for prompt in parse(request.prompt)
+        if prompt.weight > 0
+    ]
     drafter = models.draft(DRAFTER)
     # in full precision: with less, two manners that fit alike could swap from machine to machine
     reader = models.clip(drafter.space, "float32")
     weights = torch.tensor([[prompt.weight] for prompt in wanted], device=reader.device)
     words = weights * reader.embed_text([prompt.text for prompt in wanted])
     goal = torch.nn.functional.normalize(words.sum(dim=0, keepdim=True), dim=-1)
-    return drafter, reader, goal
+    return drafter, reader, goal, wanted
 
 
 def match(

@@ -1,7 +1,7 @@
-"""Where the things of a prompt stand: "a cat to the left of a dog", "three apples".
+"""What a prompt says of a draft beside its things: where they stand, how many, in which style.
 
-By grammar, for the draft: no pocket CLIP tells left from right, and a memory that is asked for a
-cat and a dog at once would draw half of each.
+By grammar: no pocket CLIP tells left from right, and a memory that is asked for a cat and a dog at
+once would draw half of each, and a pencil for a pencil drawing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from guidance.instruct import ends_in_thing
+from guidance.instruct import STYLES, ends_in_thing
 
 MOST = 4  # things
 
@@ -68,3 +68,24 @@ def lay_out(text: str) -> Layout | None:
 def _is_named(words: str) -> bool:
     """Whether words end in a thing that has a name, whatever ground is said after it."""
     return ends_in_thing(_GROUND.sub("", words))
+
+
+# --- in which style ------------------------------------------------------------------------------
+
+_STYLE_OF = {word: name for name, words in STYLES.items() for word in words}
+_WORDS = "|".join(sorted(map(re.escape, _STYLE_OF), key=len, reverse=True))
+_STYLED = re.compile(
+    rf"(?:an? |the )?(?:[\w-]+ )??(?P<word>{_WORDS})(?: style| drawing| picture)? of (?P<thing>.+)"
+)
+_BY = re.compile(r"(?: by (?:[A-Z][\w.-]*(?: da| van| von| de)? ?)+|,? trending on \w+)$")
+
+
+def undress(text: str) -> tuple[str, str]:
+    """A style and what is drawn in it: "a pencil sketch of a tree" is pencil, and "a tree".
+
+    The style is '' when none is named. Who drew it, and where it trends, is left out.
+    """
+    plain = _BY.sub("", " ".join(text.split()))
+    words = plain.casefold().replace("color", "colour")
+    found = _STYLED.fullmatch(words)
+    return (_STYLE_OF[found["word"]], found["thing"]) if found else ("", plain)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from guidance import clip, draft
-from guidance.layout import Place, lay_out
+from guidance.layout import Place, lay_out, undress
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,26 @@ def test_what_is_left_stands_left() -> None:
     left, right, under = (layout.places[0] for layout in found if layout)
     assert left.x < 0.5 < right.x
     assert under.y > 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "style", "thing"),
+    [
+        ("a pencil sketch of an old tree", "pencil", "an old tree"),
+        ("Oil painting of a candy dish, mints", "oil", "a candy dish, mints"),
+        ("A colored pencil drawing of a waterfall", "coloured_pencil", "a waterfall"),
+        ("a watercolor painting of a lake", "watercolour", "a lake"),
+        ("a blueprint of a bicycle", "blueprint", "a bicycle"),
+        ("a neon sign of a cocktail", "neon", "a cocktail"),
+        ("A fantasy painting of a city by Ivan Aivazovsky", "oil", "a city"),
+        ("sketch of a 3D printer by Leonardo da Vinci", "pencil", "a 3d printer"),
+        ("a flying car, trending on artstation", "", "a flying car"),
+        ("a red apple on a blue background", "", "a red apple on a blue background"),
+        ("a pencil", "", "a pencil"),
+    ],
+)
+def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None:
+    assert undress(text) == (style, thing)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
