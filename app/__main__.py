@@ -158,6 +158,56 @@ Decimal = float | None
 Yes = bool | None
 File = Path | None
 
+# Options that several commands have
+Seed = Annotated[
+    Whole,
+    _option(WHAT, "The same seed, the same picture; -1 draws one.", default="drawn", **WHOLE),
+]
+Quality = Annotated[Text, _option(EFFORT, "draft, normal or best.", default="normal", **NAME)]
+GeneratorName = Annotated[
+    Text, _option(MODELS, f"What draws: {', '.join(GENERATORS)}.", default="pocket", **NAME)
+]
+Out = Annotated[
+    File,
+    _option(
+        RESULTS,
+        "A folder, or the name of the PNG; nothing is ever overwritten.",
+        default="Synesthete, in your pictures folder",
+        metavar="PATH",
+    ),
+]
+Json = Annotated[
+    Yes,
+    _option(RESULTS, "Print a line of JSON for each picture and nothing else.", "--json", **YES),
+]
+Quiet = Annotated[
+    Yes, _option(RESULTS, "Print where the picture is and nothing else.", "--quiet", **YES)
+]
+Device = Annotated[
+    Text, _option(MACHINE, "cpu, cuda or mps.", default="the fastest there is", **NAME)
+]
+Precision = Annotated[
+    Text,
+    _option(
+        MACHINE,
+        "float32, bfloat16, or auto: bfloat16 where it is fast.",
+        default="auto",
+        **NAME,
+    ),
+]
+Chunk = Annotated[
+    Whole,
+    _option(
+        MACHINE,
+        "How many views at a time; fewer take less memory.",
+        default="what fits",
+        **WHOLE,
+    ),
+]
+Threads = Annotated[
+    Whole, _option(MACHINE, "How many threads compute.", default="one a core", **WHOLE)
+]
+
 
 @app.command(epilog=EXAMPLES, short_help="Make pictures from words and pictures.")
 def generate(
@@ -177,10 +227,7 @@ def generate(
     count: Annotated[
         Whole, _option(WHAT, "How many pictures, one seed after another.", default="1", **SOME)
     ] = None,
-    seed: Annotated[
-        Whole,
-        _option(WHAT, "The same seed, the same picture; -1 draws one.", default="drawn", **WHOLE),
-    ] = None,
+    seed: Seed = None,
     image_prompt: Annotated[
         Texts, _option(PICTURES, "Draw something like this picture; repeatable.", **STEERING)
     ] = None,
@@ -207,9 +254,7 @@ def generate(
             **NAME,
         ),
     ] = None,
-    quality: Annotated[
-        Text, _option(EFFORT, "draft, normal or best.", default="normal", **NAME)
-    ] = None,
+    quality: Quality = None,
     size: Annotated[
         Text,
         _option(
@@ -241,9 +286,7 @@ def generate(
         Whole,
         _option(EFFORT, "Stop when so many steps brought nothing; 0: never.", default="0", **WHOLE),
     ] = None,
-    generator: Annotated[
-        Text, _option(MODELS, f"What draws: {', '.join(GENERATORS)}.", default="pocket", **NAME)
-    ] = None,
+    generator: GeneratorName = None,
     clip: Annotated[
         Texts,
         _option(
@@ -322,7 +365,7 @@ def generate(
         _option(
             STYLE,
             "Wishes beside the prompt: smoothness, symmetry, palette, pull (stay near the start; "
-            "a draft is held by 1 unless you say pull=0), text-off (no lettering).",
+            "a draft is held by 4 unless you say pull=0), text-off (no lettering).",
             metavar='"WISH=X ..."',
         ),
     ] = None,
@@ -330,15 +373,7 @@ def generate(
         Text,
         _option(STYLE, "The colours for --regularise palette=1.", metavar='"#rrggbb ..."'),
     ] = None,
-    out: Annotated[
-        File,
-        _option(
-            RESULTS,
-            "A folder, or the name of the PNG; nothing is ever overwritten.",
-            default="Synesthete, in your pictures folder",
-            metavar="PATH",
-        ),
-    ] = None,
+    out: Out = None,
     timelapse: Annotated[
         Yes,
         _option(
@@ -348,15 +383,8 @@ def generate(
     save_every: Annotated[
         Whole, _option(RESULTS, "Also keep the picture after every so many steps.", **SOME)
     ] = None,
-    json: Annotated[
-        Yes,
-        _option(
-            RESULTS, "Print a line of JSON for each picture and nothing else.", "--json", **YES
-        ),
-    ] = None,
-    quiet: Annotated[
-        Yes, _option(RESULTS, "Print where the picture is and nothing else.", "--quiet", **YES)
-    ] = None,
+    json: Json = None,
+    quiet: Quiet = None,
     from_: Annotated[
         File,
         _option(
@@ -366,30 +394,10 @@ def generate(
     resume: Annotated[
         File, _option(AGAIN, "Go on with a stopped run from its snapshot.", metavar="SNAPSHOT")
     ] = None,
-    device: Annotated[
-        Text, _option(MACHINE, "cpu, cuda or mps.", default="the fastest there is", **NAME)
-    ] = None,
-    precision: Annotated[
-        Text,
-        _option(
-            MACHINE,
-            "float32, bfloat16, or auto: bfloat16 where it is fast.",
-            default="auto",
-            **NAME,
-        ),
-    ] = None,
-    chunk: Annotated[
-        Whole,
-        _option(
-            MACHINE,
-            "How many views at a time; fewer take less memory.",
-            default="what fits",
-            **WHOLE,
-        ),
-    ] = None,
-    threads: Annotated[
-        Whole, _option(MACHINE, "How many threads compute.", default="one a core", **WHOLE)
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    chunk: Chunk = None,
+    threads: Threads = None,
 ) -> None:
     """Make pictures from words and pictures.
 
@@ -453,22 +461,15 @@ def edit(
         Decimal,
         _option(EFFORT, "0.3 a touch, 0.8 clearly, 1 all the way.", default="0.8", **DECIMAL),
     ] = None,
-    quality: Annotated[
-        Text, _option(EFFORT, "draft, normal or best.", default="normal", **NAME)
-    ] = None,
+    quality: Quality = None,
     steps: Annotated[
         Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="what suits", **WHOLE)
     ] = None,
     views: Annotated[
         Whole, _option(EFFORT, "How many views are judged at each step.", **WHOLE)
     ] = None,
-    seed: Annotated[
-        Whole,
-        _option(WHAT, "The same seed, the same picture; -1 draws one.", default="drawn", **WHOLE),
-    ] = None,
-    generator: Annotated[
-        Text, _option(MODELS, f"What draws: {', '.join(GENERATORS)}.", default="pocket", **NAME)
-    ] = None,
+    seed: Seed = None,
+    generator: GeneratorName = None,
     clip: Annotated[
         Texts,
         _option(
@@ -478,33 +479,13 @@ def edit(
             metavar="NAME[=SHARE]",
         ),
     ] = None,
-    out: Annotated[
-        File,
-        _option(
-            RESULTS,
-            "A folder, or the name of the PNG.",
-            default="Synesthete, in your pictures folder",
-            metavar="PATH",
-        ),
-    ] = None,
-    json: Annotated[
-        Yes, _option(RESULTS, "Print a line of JSON and nothing else.", "--json", **YES)
-    ] = None,
-    quiet: Annotated[
-        Yes, _option(RESULTS, "Print where the picture is and nothing else.", "--quiet", **YES)
-    ] = None,
-    device: Annotated[
-        Text, _option(MACHINE, "cpu, cuda or mps.", default="the fastest there is", **NAME)
-    ] = None,
-    precision: Annotated[
-        Text, _option(MACHINE, "float32, bfloat16, or auto.", default="auto", **NAME)
-    ] = None,
-    chunk: Annotated[
-        Whole, _option(MACHINE, "How many views at a time.", default="what fits", **WHOLE)
-    ] = None,
-    threads: Annotated[
-        Whole, _option(MACHINE, "How many threads compute.", default="one a core", **WHOLE)
-    ] = None,
+    out: Out = None,
+    json: Json = None,
+    quiet: Quiet = None,
+    device: Device = None,
+    precision: Precision = None,
+    chunk: Chunk = None,
+    threads: Threads = None,
 ) -> None:
     """Change a picture as you say, and nothing else.
 
