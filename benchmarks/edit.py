@@ -1,10 +1,12 @@
-"""Does an edit do what was asked, and nothing else? 80 scenes whose objects and masks are known.
+"""Does an edit do what was asked, and nothing else? 20 in photographs, 80 in composed scenes.
 
     python -m benchmarks.edit make OUT          # the edits, measures as JSON, sheets to look at
-    python -m benchmarks.edit score OUT ANSWERS # what a blind reader said had changed
+    python -m benchmarks.edit regions OUT       # only where words find their thing: minutes
+    python -m benchmarks.edit score OUT ANSWERS --of scenes # what a blind reader said had changed
 
-The scenes are composed of objects that no training of the models in weights/ has shown, on grounds,
-in settings and before photographs; they need the trainings' cache (`python -m training data`). A
+Photographs (`benchmarks/photographs.py`) come first and are never averaged with scenes. The scenes
+are composed of objects that no training of the models in weights/ has shown, on grounds, in
+settings and before photographs; they need the trainings' cache (`python -m training data`). A
 reader sees before and after, never the instruction, and writes one JSON object a line: `sheet`,
 `cell`, `change` (a few words). The guide's own opinion flatters: it steered.
 """
@@ -15,7 +17,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image as Picture
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageOps
 
 from app import editing, planner
 from app.images import Canonical, Pixels, to_tensor
 from app.models import Models
 from app.pipeline import embed_picture
+from benchmarks import photographs
 from benchmarks.faithful import names_it, read
-from guidance.instruct import COLOURS
+from guidance.instruct import COLOURS, understand
 from guidance.styles import STYLES, WEATHERS
 
 SIDE = 256  # pixels of a scene
@@ -70,7 +73,7 @@ SYNONYMS = {
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A scene, what to do with it, where its object is, and words that say what has changed."""
+    """A picture, what to do with it, where its object is, and words that say what has changed."""
 
     kind: str
     instruction: str
@@ -81,8 +84,17 @@ class Task:
     how: str = ""
 
 
+def outlined() -> list[Task]:
+    """The edits of photographs. Raises `Refused` when one is missing."""
+    return [
+        Task(t.kind, t.instruction, t.thing, t.pixels, t.object, says, t.how)
+        for t in photographs.load()
+        for says in [SYNONYMS.get(t.how or t.kind, (t.how,))]
+    ]
+
+
 def tasks(seed: int = 11) -> list[Task]:
-    """The 80 edits, always the same."""
+    """The 80 edits of scenes, always the same."""
     from training.data import load  # the cache is there where the models are trained
     from training.scenes import Studio
 
@@ -141,21 +153,46 @@ def _scene(row: int, number: int, studio: Any, rng: Generator) -> tuple[Pixels, 
 # --- measures -------------------------------------------------------------------------------------
 
 
-def make(out: Path, quality: str, strength: float) -> None:
+def make(out: Path, names: Sequence[str], quality: str, strength: float) -> None:
     """Carry the edits out and measure them; those that lie there already are kept."""
+    models = Models()
+    report: dict[str, Any] = {"quality": quality, "strength": strength}
+    for name in names:
+        report[name] = _make(out / name, SETS[name](), models, quality, strength)
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+def _make(
+    out: Path, asked: Sequence[Task], models: Models, quality: str, strength: float
+) -> dict[str, Any]:
+    """The edits of one set."""
     out.mkdir(parents=True, exist_ok=True)
-    models, rows = Models(), []
-    asked = tasks()
+    rows = []
     for number, task in enumerate(asked):
         place = out / f"{number:02}.json"
         if not place.exists():
             place.write_text(json.dumps(_edit(task, number, out, models, quality, strength)))
         rows.append(json.loads(place.read_text()))
         print(number, task.instruction, rows[-1], flush=True)
-    report = {"quality": quality, "strength": strength, **summary(rows)}
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report, indent=1))
-    _sheets(out, asked)
+    _sheets(out, asked, rows)
+    return summary(rows)
+
+
+def regions(out: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Where words find the thing that an instruction names, against where it is."""
+    clip, report = Models().clip("pocket", "float32"), {}
+    for name in names:
+        rows = []
+        for task in SETS[name]():
+            if understand(task.instruction).region:
+                found = photographs.measure(task.pixels, task.object, task.instruction, clip)
+                rows.append({"instruction": task.instruction, **found})
+                print(rows[-1], flush=True)
+        report[name] = {**photographs.summary(rows), "each": rows}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "regions.json").write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 def _edit(
@@ -168,8 +205,13 @@ def _edit(
     proposal = _propose(task, picture, clip, row)
     changed = _carry_out(proposal, models, quality, strength)
     row["seconds"] = round(time.perf_counter() - began, 2)
+    place = proposal.overlay()
+    if understand(task.instruction).region:
+        seen, is_sure = photographs.seek(task.pixels, task.instruction, clip)
+        row |= photographs.judge(seen, is_sure, task.object)
+        place = photographs.draw(task.pixels, task.object, seen)
     Picture.fromarray(task.pixels).save(out / f"{number:02}-before.png")
-    Picture.fromarray(proposal.overlay()).save(out / f"{number:02}-place.png")
+    Picture.fromarray(place).save(out / f"{number:02}-place.png")
     Picture.fromarray(changed).save(out / f"{number:02}-after.png")
     mask = task.object.astype(np.uint8) * 255
     given = editing.propose(picture, "scene", task.instruction, clip, mask=mask)
@@ -184,15 +226,11 @@ def _edit(
 def _propose(task: Task, picture: Canonical, clip: Any, row: dict[str, Any]) -> editing.Proposal:
     """By words; where those find nothing, with the mask, and that is noted."""
     try:
-        proposal = editing.propose(picture, "scene", task.instruction, clip)
+        return editing.propose(picture, "scene", task.instruction, clip)
     except editing.Refused as refused:
         row["refused"] = refused.code
         mask = task.object.astype(np.uint8) * 255
         return editing.propose(picture, "scene", task.instruction, clip, mask=mask)
-    if task.kind in ("recolour", "remove", "replace"):
-        found = (proposal.mask if proposal.thing is None else proposal.thing) > 0
-        row["iou"] = round(float((found & task.object).sum() / (found | task.object).sum()), 3)
-    return proposal
 
 
 def _carry_out(proposal: editing.Proposal, models: Models, quality: str, strength: float) -> Pixels:
@@ -243,6 +281,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for row in rows:
         by_kind[row["kind"]].append(row)
     told: dict[str, Any] = {
+        "region from words": photographs.summary([row for row in rows if "iou" in row]),
         "outside equal": _share(rows, "outside equal"),
         "guide prefers after": _share(rows, "guide prefers after"),
     }
@@ -253,7 +292,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "seconds": [float(np.median(seconds)), max(seconds)],
             "not found by words": sum("refused" in row for row in few),
         }
-        for what in ("iou", "hue", "chroma", "shading"):
+        for what in ("iou", "best", "hue", "chroma", "shading"):
             found = [row[what] for row in few if what in row]
             if found:
                 told[kind][what] = {
@@ -279,7 +318,9 @@ def _share(rows: Sequence[Mapping[str, Any]], what: str) -> str:
 _CELL, _COLUMNS, _ROWS, _LINE = 160, 4, 5, 18
 
 
-def _sheets(out: Path, asked: Sequence[Task], seed: int = 5) -> None:
+def _sheets(
+    out: Path, asked: Sequence[Task], rows: Sequence[Mapping[str, Any]], seed: int = 5
+) -> None:
     """Before and after, shuffled, without instructions; the key; and a sheet with everything."""
     order = np.random.default_rng(seed).permutation(len(asked)).tolist()
     share, key = _COLUMNS * _ROWS, []
@@ -290,7 +331,10 @@ def _sheets(out: Path, asked: Sequence[Task], seed: int = 5) -> None:
         )
         key += [{"sheet": sheet, "cell": i, "task": n} for i, n in enumerate(cells)]
     (out / "key.json").write_text(json.dumps(key) + "\n")
-    told = [(n, task.instruction) for n, task in enumerate(asked)]
+    told = [
+        (n, task.instruction + (f" (IoU {row['iou']:.2f})" if "iou" in row else ""))
+        for n, (task, row) in enumerate(zip(asked, rows, strict=True))
+    ]
     _draw(told, out, ("before", "place", "after")).save(out / "all.png")
 
 
@@ -303,15 +347,16 @@ def _draw(cells: Sequence[tuple[int, str]], out: Path, shown: Sequence[str]) -> 
         left, top = place % _COLUMNS * width, place // _COLUMNS * (_CELL + _LINE)
         pen.text((left + 4, top + 3), text, fill="black")
         for column, what in enumerate(shown):
-            picture = Picture.open(out / f"{number:02}-{what}.png").resize((_CELL, _CELL))
-            sheet.paste(picture, (left + column * _CELL, top + _LINE))
+            picture = Picture.open(out / f"{number:02}-{what}.png")
+            whole = ImageOps.pad(picture, (_CELL, _CELL), color="white")
+            sheet.paste(whole, (left + column * _CELL, top + _LINE))
     return sheet
 
 
-def score(out: Path, answers: Path) -> dict[str, Any]:
-    """How often a blind reader said what had been asked for, by kind."""
-    key = {(row["sheet"], row["cell"]): row["task"] for row in read(out / "key.json")}
-    asked, right = tasks(), defaultdict(list)
+def score(out: Path, answers: Path, name: str) -> dict[str, Any]:
+    """How often a blind reader of one set's sheets said what had been asked for, by kind."""
+    key = {(row["sheet"], row["cell"]): row["task"] for row in read(out / name / "key.json")}
+    asked, right = SETS[name](), defaultdict(list)
     for answer in read(answers):
         task = asked[key.pop((answer["sheet"], answer["cell"]))]
         right[task.kind].append(names_it(answer["change"], task.says))
@@ -324,21 +369,29 @@ def score(out: Path, answers: Path) -> dict[str, Any]:
     }
 
 
+# In the order in which they are reported.
+SETS: dict[str, Callable[[], list[Task]]] = {"photographs": outlined, "scenes": tasks}
+
+
 def main() -> None:
-    """One of the two."""
+    """One of the three."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.edit", description=__doc__)
-    parser.add_argument("task", choices=["make", "score"])
+    parser.add_argument("task", choices=["make", "regions", "score"])
     parser.add_argument("out", type=Path)
     parser.add_argument("answers", type=Path, nargs="?")
+    parser.add_argument("--of", choices=SETS, help="one of the sets; without it both, one by one")
     parser.add_argument("--quality", default="normal")
     parser.add_argument("--strength", type=float, default=0.8)
     asked = parser.parse_args()
+    names = [asked.of] if asked.of else list(SETS)
     if asked.task == "make":
-        make(asked.out, asked.quality, asked.strength)
-    elif asked.answers is None:
-        parser.error("score needs the file of answers")
+        make(asked.out, names, asked.quality, asked.strength)
+    elif asked.task == "regions":
+        print(json.dumps(regions(asked.out, names), indent=1))
+    elif asked.answers is None or asked.of is None:
+        parser.error("score needs the file of answers, and --of: whose sheets were read")
     else:
-        print(json.dumps(score(asked.out, asked.answers), indent=1))
+        print(json.dumps(score(asked.out, asked.answers, asked.of), indent=1))
 
 
 if __name__ == "__main__":
