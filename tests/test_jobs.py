@@ -698,6 +698,21 @@ def test_threads_share_one_store(tmp_path: Path) -> None:
         assert len(done) == len(set(done)) == 30
 
 
+def test_what_is_acknowledged_is_on_the_disk(store: Store) -> None:
+    """Power cannot be cut here; how SQLite was told to write can be seen."""
+
+    def synchronous() -> int:
+        return int(store._db.execute("PRAGMA synchronous").fetchone()[0])
+
+    ask(store)
+    assert synchronous() == 2  # FULL
+    job = claim(store)
+    store.beat(job, step=1, total=2, lease_seconds=10)
+    assert synchronous() == 1  # NORMAL: progress may be lost
+    store.finish(job)
+    assert synchronous() == 2
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_must_open_its_own(store: Store) -> None:
     read, write = os.pipe()
