@@ -61,7 +61,7 @@ def test_no_two_things_share_a_phrase() -> None:
 @pytest.mark.parametrize("unheard", [False, True], ids=["heard", "unheard"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sound_is_sound(name: str, unheard: bool) -> None:
-    for seed, seconds in enumerate((2.0, 0.4)):
+    for seed, seconds in enumerate((2.0, synth.SHORTEST)):
         wave = synthesise(name, rng(seed), seconds, unheard=unheard)
         assert wave.dtype == np.float32
         assert wave.shape == (round(seconds * RATE),)
@@ -95,6 +95,20 @@ def test_an_unknown_sound_is_told_what_there_is() -> None:
 def test_a_sound_too_short_to_tell_is_refused() -> None:
     with pytest.raises(ValueError, match="too short"):
         synthesise("rain", rng(), 0.01)
+
+
+def test_some_sounds_end_early_and_none_begins_late() -> None:
+    levels = [loudness(synthesise("rain", rng(seed)), RATE // 4) for seed in range(20)]
+    assert all(level[0] > 0.1 * level.max() for level in levels)
+    ended = sum(level[-1] < 0.1 * level.max() for level in levels)
+    assert 2 <= ended <= 12
+
+
+@pytest.mark.parametrize("name", ["balloon", "explosion", "camera", "door", "clock"])
+def test_what_is_rare_is_heard_in_every_clip(name: str) -> None:
+    for seed in range(16):
+        level = loudness(synthesise(name, rng(seed), unheard=bool(seed % 2)))
+        assert level.max() > 4 * np.median(level)
 
 
 # --- Physics ----------------------------------------------------------------------------------

@@ -85,9 +85,9 @@ def samples(seconds: float) -> int:
 
 def beats(d: Dice, n: int, period: float, jitter: float = 0.0) -> NDArray[np.int64]:
     """Starts, in samples, of what comes every `period` seconds; jitter is a share of it."""
-    first = d.rng.uniform(0.01, min(period, 0.3))
+    first = d.rng.uniform(0.01, min(period, 0.3, n / RATE / 2))
     times = np.arange(first, n / RATE - 0.02, period)
-    times = times + jitter * period * d.rng.uniform(-0.5, 0.5, len(times))
+    times[1:] += jitter * period * d.rng.uniform(-0.5, 0.5, len(times) - 1)  # the first comes soon
     return np.clip(times * RATE, 0, n - 1).astype(np.int64)
 
 
@@ -293,20 +293,40 @@ def synthesise(name: str, rng: Generator, seconds: float = 4.0, *, unheard: bool
 
 
 def place(d: Dice, dry: Signal) -> Wave:
-    """Put a sound somewhere: air takes the highs, a room answers, the microphone hisses."""
-    n = len(dry)
-    corner, wet = d.between(2500, 16_000), d.between(0.01, 0.25)
-    tail = samples(d.between(0.08, 1.0))
+    """Record a sound somewhere: air takes the highs, a room answers, the microphone has limits."""
+    dry = stretch_of(d, loud(dry))
+    n, tail = len(dry), samples(d.between(0.08, 1.0))
     size = fft.next_fast_len(n + 3 * tail, real=True)
     answer = d.rng.standard_normal(3 * tail, dtype=np.float32) * fade(3 * tail, tail / RATE)
-    answer *= wet / np.sqrt(np.sum(answer**2))
+    answer *= d.between(0.01, 0.25) / np.sqrt(np.sum(answer**2))
     answer[0] += 1
-    air = 1 / np.sqrt(1 + (fft.rfftfreq(size, 1 / RATE) / corner) ** 2).astype(np.float32)
-    heard = fft.irfft(
-        fft.rfft(loud(dry).astype(np.float32), size) * fft.rfft(answer, size) * air, size
-    )[:n]
-    floor = d.between(0.0002, 0.008) * d.rng.standard_normal(n, dtype=np.float32)
-    return loud(loud(heard) + floor, d.between(0.25, 1.0)).astype(np.float32).clip(-1, 1)
+    spectrum = fft.rfft(dry.astype(np.float32), size) * fft.rfft(answer, size)
+    heard = loud(fft.irfft(spectrum * microphone(d)(fft.rfftfreq(size, 1 / RATE)), size)[:n])
+    floor = d.between(0.0002, 0.025) * hiss(d, n, slope(d.between(0.05, 0.8)))
+    return loud(heard + floor, d.between(0.25, 1.0)).astype(np.float32).clip(-1, 1)
+
+
+def stretch_of(d: Dice, x: Signal) -> Signal:
+    """Leave a sound as it is or, in three of ten cases, let it end early, as short files do."""
+    if d.chance(0.7):
+        return x
+    begun = int(np.argmax(np.abs(x) > 0.25 * np.abs(x).max()))
+    kept = begun + samples(d.between(0.4, max(0.5, len(x) / RATE)))
+    short = np.zeros(len(x))
+    add(short, 0, x[:kept] * edges(min(kept, len(x)), 1e-4, d.between(0.03, 0.3)))
+    return short
+
+
+def microphone(d: Dice) -> Callable[[Signal], Signal]:
+    """What distance and the recorder let through; one in six is an old file without highs."""
+    air, bass = d.between(2500, 16_000), d.between(15, 120)
+    limit = d.between(3500, 6500) if d.chance(0.16) else 20_000.0
+
+    def curve(hertz: Signal) -> Signal:
+        through = 1 / np.sqrt((1 + (hertz / air) ** 2) * (1 + (bass / (hertz + 1)) ** 2))
+        return (through / (1 + (hertz / limit) ** 24)).astype(np.float32)
+
+    return curve
 
 
 # --- Weather and water ------------------------------------------------------------------------
@@ -342,12 +362,12 @@ def thunder(d: Dice, n: int) -> Signal:
     rumble, decay = np.zeros(m), d.between(0.8, 3.0)
     for at in np.sort(d.rng.exponential(decay / 2, d.count(8, 20))):
         clap = samples(d.between(0.15, 0.7))
-        edge = d.between(90, 500) * np.exp(-at / 4) + 60
+        edge = d.between(90, 1600) * np.exp(-at / 3) + 60
         piece = hiss(d, clap, slope(1.0, 35, edge)) * edges(clap, 0.03, clap / RATE * 0.8)
         add(rumble, samples(at), piece, np.exp(-at / decay) * d.between(0.3, 1.0))
     bed = hiss(d, m, slope(1.4, 30, 250)) * fade(m, decay) * (1 + 0.6 * wander(d, m, 5))
     add(out, start, (rumble + 0.8 * bed) * edges(m, 0.02, 0.2))
-    crack = samples(d.between(0.06, 0.4))
+    crack = samples(d.between(0.06, 1.2))
     if d.chance(0.7):
         snap = hiss(d, crack, slope(0.4, 150, 5000)) * fade(crack, crack / RATE / 7)
         add(out, start, snap * (1 + wander(d, crack, 60)), d.between(0.4, 2.5))
@@ -437,7 +457,7 @@ def bubbles(d: Dice, n: int) -> Signal:
 def fire(d: Dice, n: int) -> Signal:
     """Flames lap (low), gas hisses (high), and wood cracks in clusters (Farnell, chapter 34)."""
     lap = hiss(d, n, hump(d.between(60, 180), 1.0)) * (1 + 0.7 * wander(d, n, 6)) ** 2
-    gas = hiss(d, n, hump(d.between(3000, 6000), 0.8)) * (0.5 + 0.5 * wander(d, n, 4)) ** 2
+    gas = hiss(d, n, hump(d.between(2500, 6000), 1.3)) * (0.6 + 0.4 * wander(d, n, 7)) ** 2
     starts = scattered(d, n, d.between(4, 16))
     bursts = np.repeat(starts, d.rng.integers(1, 6, len(starts)))
     bursts = (bursts + d.rng.exponential(0.02 * RATE, len(bursts))).astype(np.int64).clip(0, n - 1)
@@ -612,7 +632,7 @@ def doorbell(d: Dice, n: int) -> Signal:
 def wail(d: Dice, n: int) -> Signal:
     """The pitch of a siren, (n,): a slow wail, a quick yelp, or two tones by turns."""
     time, phase = seconds_of(n), d.rng.random()
-    low = d.between(420, 800)
+    low = d.between(260, 850)
     kind = d.pick(("wail", "yelp", "two tones"))
     if kind == "two tones":
         high = low * d.between(1.2, 1.5)
@@ -847,7 +867,7 @@ def steam_locomotive(d: Dice, n: int) -> Signal:
     """Four puffs to a turn of the wheel, one of them the loudest, and the clank of the rods."""
     period, gains = d.between(0.12, 0.5), d.spread(1.0, 0.35, 4)
     m = samples(min(period * 1.1, 0.3))
-    puff = edges(m, 0.012, m / RATE * 0.85) ** 1.5
+    puff = edges(m, 0.012, m / RATE / 2) * fade(m, m / RATE / 3)
     low, high = d.between(250, 600), d.between(1200, 2600)
     out = d.between(0.02, 0.12) * hiss(d, n, slope(0.9, 50, 500))
     starts = beats(d, n, period)
@@ -1225,7 +1245,9 @@ def cricket(d: Dice, n: int) -> Signal:
     for k in range(d.count(1, 3)):
         pitch, rate, teeth = d.between(3000, 5800), d.between(22, 48), d.count(3, 5)
         m = samples(0.7 / rate)
-        pulse = sine(seconds_of(m) * pitch) * edges(m, m / RATE * 0.4, m / RATE * 0.4)
+        rub = sine(seconds_of(m) * pitch)
+        rub = rub + d.between(0.05, 0.5) * sine(seconds_of(m) * pitch * 1.62) * (pitch < 4400)
+        pulse = rub * edges(m, m / RATE * 0.4, m / RATE * 0.4)
         for start in beats(d, n, teeth / rate * d.between(1.5, 4), 0.05):
             for tooth in range(teeth):
                 gain = (0.6 + 0.4 * tooth / teeth) * (1.0 if k == 0 else 0.35)
@@ -1282,7 +1304,10 @@ def wings(d: Dice, n: int, pitch: float, power: float) -> Signal:
 @recipe("bee", "bee", "honeybee buzzing", "bees buzzing", "a bumblebee")
 def bee(d: Dice, n: int) -> Signal:
     """Some two hundred beats a second, rich up to a few kilohertz."""
-    buzz = wings(d, n, d.between(140, 300), d.between(0.8, 1.4))
+    buzz, pitch = np.zeros(n), d.between(140, 300)
+    for _ in range(d.pick((1, 1, 2, 4))):
+        buzz += wings(d, n, pitch * d.spread(1, 0.08, 1)[0], d.between(0.7, 1.4))
+    buzz *= 1 + d.between(0.1, 0.9) * d.rng.standard_normal(n, dtype=np.float32)  # the air is torn
     return colour(buzz, peaks((500, 1.5, 1), (1500, 1.5, 0.5), (3200, 2, 0.25), floor=0.05))
 
 
@@ -1303,8 +1328,43 @@ def snake(d: Dice, n: int) -> Signal:
     return blasts(d, n, 0.4, 1.6, lambda m: noise[:m] * edges(len(noise[:m]), 0.1, m / RATE * 0.5))
 
 
-@recipe("cat", "cat", "cat purring", "a purring kitten")
+VOWELS = ((420, 2300), (950, 1700), (550, 1050))  # first two formants of mi-a-ow, in Hz
+
+
+def meow(d: Dice, n: int) -> Signal:
+    """Mi-a-ow: the mouth opens and closes while the pitch rises and falls."""
+    out, at, pitch, mouth = (
+        np.zeros(n),
+        samples(d.between(0.02, 0.2)),
+        d.between(300, 750),
+        d.between(0.85, 1.2),
+    )
+    while at < n:
+        m = samples(d.between(0.35, 1.3))
+        share = np.arange(m) / m
+        path = pitch * (1 + d.between(0.1, 0.6) * np.sin(np.pi * share**0.8) - 0.15 * share)
+        voice = tone(
+            cycles_of(path * (1 + 0.01 * wander(d, m, 20))), harmonics(0.8), float(path.max())
+        )
+        voice = voice + 0.05 * d.rng.standard_normal(m, dtype=np.float32)
+        call = np.zeros(m)
+        for k, (first, second) in enumerate(VOWELS):
+            shaped = colour(
+                voice, peaks((first * mouth, 5, 1), (second * mouth, 6, 0.8), floor=0.05)
+            )
+            call += shaped * np.exp(-(((share - 0.1 - 0.4 * k) / 0.25) ** 2))
+        add(out, at, loud(call) * edges(m, m / RATE * 0.2, m / RATE * 0.4), d.between(0.6, 1))
+        at += m + samples(d.between(0.2, 1.2))
+    return out
+
+
+@recipe("cat", "cat", "a cat meowing or purring", "kitten")
 def cat(d: Dice, n: int) -> Signal:
+    """It meows or it purrs."""
+    return d.pick((meow, purr))(d, n)
+
+
+def purr(d: Dice, n: int) -> Signal:
     """A glottis that opens twenty-five times a second while breath goes in and out."""
     breath = seconds_of(n) / d.between(0.7, 1.6)
     inward = (breath.astype(int) % 2) == 0
@@ -1432,9 +1492,10 @@ def music_box(d: Dice) -> Voice:
 
 
 def xylophone(d: Dice) -> Voice:
-    """Wooden bars tuned to a twelfth, dry, with the tick of the mallet."""
-    decay, tick = d.between(0.05, 0.2), d.between(0.1, 0.5)
-    modes, gains = np.array([1, 3, 6.1, 9.5]), np.array([1, 0.5, 0.2, 0.1])
+    """Bars tuned to a twelfth or two octaves, or plain ones of metal, and the mallet's tick."""
+    decay, tick = d.between(0.05, 0.5), d.between(0.1, 0.5)
+    modes = d.pick((np.array([1, 3, 6.1, 9.5]), np.array([1, 4, 9.8, 16]), FREE_BAR))
+    gains = np.array([1, 0.5, 0.2, 0.1])
 
     def voice(f: float, n: int, v: float) -> Signal:
         bar = ring(f * modes, decay * (500 / f) ** 0.4 / modes**0.8, gains, n)
@@ -1574,6 +1635,7 @@ class Instrument:
 
 
 TUNE_AND_CHORDS = ("tune", "tune", "chords")
+TUNE_AND_LONG = ("tune", "tune", "long")
 INSTRUMENTS: dict[str, Instrument] = {
     "guitar": Instrument(
         ("guitar", "acoustic guitar", "someone playing the guitar"),
@@ -1602,12 +1664,25 @@ INSTRUMENTS: dict[str, Instrument] = {
         ("xylophone", "xylophone playing", "marimba"), xylophone, 350, 1100, 0.5
     ),
     "violin": Instrument(
-        ("violin", "violin playing", "someone playing the violin"), violin, 200, 620
+        ("violin", "violin playing", "someone playing the violin"),
+        violin, 200, 620, 0, TUNE_AND_LONG,
     ),
-    "cello": Instrument(("cello", "cello playing", "a bowed cello"), cello, 66, 180),
-    "flute": Instrument(("flute", "flute playing", "a flute melody"), flute, 262, 900),
-    "clarinet": Instrument(("clarinet", "clarinet playing", "a clarinet tune"), clarinet, 150, 500),
-    "trumpet": Instrument(("trumpet", "trumpet playing", "brass fanfare"), trumpet, 165, 500),
+    "cello": Instrument(
+        ("cello", "cello playing", "a bowed cello"),
+        cello, 66, 180, 0, TUNE_AND_LONG,
+    ),
+    "flute": Instrument(
+        ("flute", "flute playing", "a flute melody"),
+        flute, 262, 900, 0, TUNE_AND_LONG,
+    ),
+    "clarinet": Instrument(
+        ("clarinet", "clarinet playing", "a clarinet tune"),
+        clarinet, 150, 500, 0, TUNE_AND_LONG,
+    ),
+    "trumpet": Instrument(
+        ("trumpet", "trumpet playing", "brass fanfare"),
+        trumpet, 165, 500, 0, TUNE_AND_LONG,
+    ),
     "organ": Instrument(
         ("organ", "church organ", "pipe organ playing"), organ, 80, 330, 0, ("chords", "tune")
     ),
@@ -1630,7 +1705,7 @@ def degree(scale: Sequence[int], step: int) -> int:
 
 
 def play(d: Dice, instrument: Instrument, n: int) -> Signal:
-    """A short tune, chords or an arpeggio on one instrument."""
+    """A short tune, chords, an arpeggio or long notes on one instrument."""
     voice, root = instrument.voice(d), d.between(instrument.low, instrument.high)
     way, beat = d.pick(instrument.ways), d.between(0.16, 0.7)
     scale, step, at = SCALES[d.pick(tuple(SCALES))], 0, samples(d.between(0.01, 0.1))
@@ -1641,6 +1716,8 @@ def play(d: Dice, instrument: Instrument, n: int) -> Signal:
             steps, length = [step, step + 2, step + 4], max(2 * beat, 0.35)
         elif way == "arpeggio":
             length = beat * 0.5
+        elif way == "long":
+            length = d.between(0.8, 4.0)
         held = instrument.ring or length * d.between(0.85, 1.0)
         strum = samples(d.between(0.005, 0.03)) if instrument.ring else 0
         for k, each in enumerate(steps):
@@ -1825,7 +1902,9 @@ STRIKES: dict[str, Callable[[Dice], Signal]] = {
     "drums": lambda d: drum_hit(d, samples(0.3), d.between(70, 240), d.between(0.04, 0.1), 0.4),
     "snares": lambda d: snare_hit(d, samples(0.2), d.between(160, 280), d.between(0.03, 0.07)),
     "knocks": lambda d: knock(d, samples(0.15), d.between(120, 400), 0.02, 0.3),
-    "bars": lambda d: xylophone(d)(d.between(350, 1200), samples(0.3), 1.0),
+    "bars": lambda d: (
+        xylophone(d)(d.between(350, 1200), 4800, 1.0) * fade(4800, 0.08)
+    ),  # damped by hand
 }
 
 
