@@ -68,4 +68,8 @@ if ! pip_offline "$venv/bin/python"; then
         fail "" "The packages could not all be installed; the lines above say why." \
             "With network and disk space, the same command goes on where it stopped."
 fi
+# What reads music compiles itself at its first use; later the first sound would wait for it.
+echo "Compiling what reads music: once, about half a minute."
+"$venv/bin/python" -W ignore -m guidance.mood ||
+    echo "That did not work; everything else does, and the first sound will take longer." >&2
 echo "$wanted" >"$stamp"
