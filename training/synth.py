@@ -280,7 +280,8 @@ def recipe(
 def synthesise(name: str, rng: Generator, seconds: float = 4.0, *, unheard: bool = False) -> Wave:
     """Make the sound of a thing, (seconds · 16000,), with a peak of at most 1.
 
-    The same `rng` gives the same sound. `unheard` draws every setting beyond what training uses.
+    The same `rng` gives the same sound. `unheard` draws every setting of the thing itself
+    beyond what training uses.
     """
     if name not in RECIPES:
         raise ValueError(f"No sound called {name!r}. We have: {', '.join(RECIPES)}.")
@@ -288,8 +289,8 @@ def synthesise(name: str, rng: Generator, seconds: float = 4.0, *, unheard: bool
         raise ValueError(
             f"A sound of {seconds} s is too short to tell. Ask for {SHORTEST} or more."
         )
-    d = Dice(rng, unheard)
-    return place(d, RECIPES[name].make(d, samples(seconds)))
+    dry = RECIPES[name].make(Dice(rng, unheard), samples(seconds))
+    return place(Dice(rng), dry)  # in the same rooms: the thing is new, the microphone is not
 
 
 def place(d: Dice, dry: Signal) -> Wave:
