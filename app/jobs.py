@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from app import files, saving
 from app.errors import Failed, Refused
@@ -48,9 +48,13 @@ _AFTER_ALL = "~"  # sorts behind every id
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may wait. `math.inf` seconds: as much as people like."""
+    """How much may wait. `math.inf` seconds: as much as people like.
 
-    queue_seconds: float = 600.0  # of work, everybody's together
+    Seconds are of work still to do; something longer is taken all the same when nothing waits.
+    """
+
+    queue_seconds: float = 600.0  # everybody's together
+    owner_seconds: float = 300.0  # one owner's: nobody fills the queue alone
     owner_jobs: int = 10  # of one owner that are not over
     attempts: int = 3  # that may end without a word, before a job counts as failed
 
@@ -309,10 +313,10 @@ class Store:
         An estimate: who comes later and has waited less often may be served first.
         """
         with self._connection() as db:
-            work = _work(db)
-        before = [number for number, (other, _, _) in enumerate(work) if other == job_id]
-        first = work[: before[0]] if before else work * (job_id is None)
-        return Ahead(len(first), sum(seconds for _, _, seconds in first))
+            running, line = _work(db)
+        places = {work.job: number for number, work in enumerate(line)} | {None: len(line)}
+        before = [*running, *line[: places[job_id]]] if job_id in places else []
+        return Ahead(len(before), _seconds(before))
 
     def cancel(self, owner: str, job_id: str) -> Job:
         """Ask a job to stop, any number of times, and return how it stands.
@@ -572,20 +576,21 @@ class Store:
 
     def _admit(self, db: sqlite3.Connection, owner: str, seconds: float) -> None:
         """Raise `Busy` when there is no room for so many seconds more of this owner."""
-        work, limits = _work(db), self.limits
-        waits = "owner = ? AND state IN ('queued', 'running', 'paused')"
-        (own,) = db.execute(f"SELECT count(*) FROM jobs WHERE {waits}", (owner,)).fetchone()
-        if own >= limits.owner_jobs:
-            mine = [number for number, (_, other, _) in enumerate(work) if other == owner]
-            wait = sum(part for _, _, part in work[: mine[0] + 1] if mine) if mine else 0.0
+        running, line = _work(db)
+        work, limits = running + line, self.limits
+        mine = [number for number, part in enumerate(work) if part.owner == owner]
+        total, own = _seconds(work), _seconds(work[number] for number in mine)
+        waiting = "owner = ? AND state IN ('queued', 'running', 'paused')"
+        (count,) = db.execute(f"SELECT count(*) FROM jobs WHERE {waiting}", (owner,)).fetchone()
+        if count >= limits.owner_jobs or (own and own + seconds > limits.owner_seconds):
+            jobs = f"{count} job{'s' * (count > 1)}"
             raise Busy(
                 "queue.quota",
-                f"{own} of yours wait already, and {limits.owner_jobs} may. "
+                f"You have {jobs} waiting already, {_roughly(own)} of work. "
                 "Cancel one, or wait until one is ready.",
-                wait,
+                _seconds(work[: mine[0] + 1] if mine else ()),
             )
-        total = sum(part for _, _, part in work)
-        if total and total + seconds > limits.queue_seconds:  # a long one fits when nothing waits
+        if total and total + seconds > limits.queue_seconds:
             wait = min(total, total + seconds - limits.queue_seconds)
             raise Busy(
                 "queue.full",
@@ -688,9 +693,22 @@ def _set(db: sqlite3.Connection, at: tuple[Any, ...], values: dict[str, Any]) ->
     return db.execute(f"UPDATE jobs SET {names} WHERE {where}", (*values.values(), *known)).rowcount
 
 
-def _work(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
-    """Id, owner and seconds still to work of each job, in the order in which they will be over."""
-    return [*db.execute(_RUNNING), *db.execute(_LINE)]
+class _Work(NamedTuple):
+    """What is still to do of a job."""
+
+    job: str
+    owner: str
+    seconds: float
+
+
+def _work(db: sqlite3.Connection) -> tuple[list[_Work], list[_Work]]:
+    """The jobs that run, and those that wait, in the order in which they will be served."""
+    running, line = ([_Work(*row) for row in db.execute(query)] for query in (_RUNNING, _LINE))
+    return running, line
+
+
+def _seconds(work: Iterable[_Work]) -> float:
+    return sum(part.seconds for part in work)
 
 
 def _drop(db: sqlite3.Connection, where: str, *known: Any) -> list[str]:

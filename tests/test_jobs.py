@@ -27,7 +27,7 @@ from app.jobs import Ahead, Artifact, Busy, Job, Limits, Store, Usage, ulid
 
 ROOT = Path(__file__).parent.parent
 PICTURE = Artifact("picture", "apple.png", "a" * 64, 1000)
-NO_BOUND = Limits(queue_seconds=math.inf, owner_jobs=10**6)
+NO_BOUND = Limits(math.inf, math.inf, owner_jobs=10**6)
 
 
 class Clock:
@@ -134,6 +134,23 @@ def test_one_owner_may_only_have_so_many(store: Store) -> None:
     assert ask(store, "bob")
 
 
+def test_one_owner_does_not_fill_the_queue_alone(store: Store) -> None:
+    ask(store, seconds=200)
+    error = refusal(lambda: ask(store, seconds=101))
+    assert isinstance(error, Busy)
+    assert (error.code, error.wait) == ("queue.quota", 200)
+    assert "You have 1 job waiting already, about 3 minutes of work." in str(error)
+    assert ask(store, seconds=100)
+    assert ask(store, "bob", seconds=300)
+
+
+def test_as_much_as_people_like(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "jobs.sqlite", limits=NO_BOUND)) as store:
+        for _ in range(30):
+            ask(store, seconds=10_000)
+        assert store.ahead() == Ahead(30, 300_000)
+
+
 def test_what_is_over_makes_room(store: Store) -> None:
     made = [ask(store) for _ in range(10)]
     store.finish(claim(store))
@@ -172,7 +189,7 @@ def test_no_time_at_all_counts_for_a_second(store: Store) -> None:
 
 def test_a_retry_is_answered_even_when_the_queue_is_full(store: Store) -> None:
     first = ask(store, client_key="k", seconds=600)
-    assert refusal(lambda: ask(store)).code == "queue.full"
+    assert refusal(lambda: ask(store, "bob")).code == "queue.full"
     assert ask(store, client_key="k", seconds=600) == first
 
 
@@ -218,7 +235,10 @@ def test_the_wait_that_is_shown_is_the_order_that_is_served(store: Store) -> Non
 def test_nothing_is_ahead_of_what_does_not_wait(store: Store) -> None:
     job = ask(store)
     assert store.ahead(job.id) == Ahead(0, 0)
-    store.finish(claim(store))
+    held = claim(store)
+    ask(store, "bob")
+    assert store.ahead(claim(store).id) == Ahead(0, 0)
+    store.finish(held)
     ask(store)
     assert store.ahead(job.id) == Ahead(0, 0)
     assert store.ahead("nobody's") == Ahead(0, 0)
@@ -260,7 +280,7 @@ def test_who_falls_silent_loses_the_job(store: Store, clock: Clock) -> None:
     lost = claim(store)
     clock.now += 10
     taken = claim(store, "two")
-    assert (taken.id, taken.attempt) == (lost.id, 2)
+    assert (taken.id, taken.attempt, taken.started) == (lost.id, 2, lost.started)
     assert store.beat(lost, step=1, total=5, lease_seconds=10) == "lost"
     assert not store.finish(lost, artifacts=[PICTURE])
     assert not store.fail(lost, "x", "X.")
@@ -682,8 +702,10 @@ def test_another_store_sees_what_this_one_wrote(store: Store, clock: Clock) -> N
 def test_threads_share_one_store(tmp_path: Path) -> None:
     with closing(Store(tmp_path / "jobs.sqlite", limits=NO_BOUND)) as store:
         done: list[str] = []
+        together = threading.Barrier(6)
 
         def work(owner: str) -> None:
+            together.wait()
             for _ in range(5):
                 ask(store, owner)
                 if job := store.claim(owner, 60):
@@ -895,7 +917,7 @@ from pathlib import Path
 from app.jobs import Limits, Store
 
 path, me, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-store = Store(Path(path), limits=Limits(math.inf, 10**6, attempts=10**6))
+store = Store(Path(path), limits=Limits(math.inf, math.inf, 10**6, attempts=10**6))
 say = lambda *words: os.write(1, (json.dumps(words) + "\\n").encode())
 for number in range(count):
     key = f"{me}-{number}"

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
 )
 
@@ -26,8 +27,10 @@ from app.jobs import ENDED, Artifact, Job, Limits, Store
 OWNERS = st.sampled_from(["ann", "bob", "cid"])
 WORKERS = st.sampled_from(["one", "two"])
 KEYS = st.sampled_from("abcdefgh")
+NUMBERS = st.integers(0, 5)
+SNAPSHOTS = st.sampled_from([None, "run"])
 LEASE = 10.0
-LIMITS = Limits(queue_seconds=60, owner_jobs=4)
+LIMITS = Limits(queue_seconds=60, owner_seconds=45, owner_jobs=4)
 
 
 @dataclass
@@ -81,7 +84,6 @@ class Machine(RuleBasedStateMachine):
     """Owners, workers, crashes and a clock, in any order."""
 
     jobs: Bundle[str] = Bundle("jobs")
-    leases: Bundle[Job] = Bundle("leases")  # also those that are long lost
 
     @initialize()
     def begin(self) -> None:
@@ -90,7 +92,7 @@ class Machine(RuleBasedStateMachine):
         self.left_open: list[Store] = []
         self.twins: dict[str, Twin] = {}  # by id, in the order of submission
         self.served: list[str] = []  # owners, the last served at the end
-        self.leases_seen: set[int] = set()
+        self.leases: list[Job] = []  # all that were ever given, by number
         self.store = self.opened()
 
     def opened(self) -> Store:
@@ -105,7 +107,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- asking ---
 
-    @rule(target=jobs, owner=OWNERS, key=KEYS, seconds=st.integers(1, 40))
+    @rule(target=jobs, owner=OWNERS, key=KEYS, seconds=st.integers(1, 15))
     def submit(self, owner: str, key: str, seconds: int) -> object:
         known = [i for i, twin in self.twins.items() if (twin.owner, twin.key) == (owner, key)]
         full = "" if known else self.full(owner, seconds)
@@ -124,7 +126,9 @@ class Machine(RuleBasedStateMachine):
 
     def full(self, owner: str, seconds: float) -> str:
         waiting = [twin for twin in self.twins.values() if twin.state not in ENDED]
-        if sum(twin.owner == owner for twin in waiting) >= LIMITS.owner_jobs:
+        own = [twin for twin in waiting if twin.owner == owner]
+        mine = sum(twin.left for twin in own if twin.state != "paused")
+        if len(own) >= LIMITS.owner_jobs or (mine and mine + seconds > LIMITS.owner_seconds):
             return "queue.quota"
         work = sum(twin.left for twin in waiting if twin.state != "paused")
         return "queue.full" if work and work + seconds > LIMITS.queue_seconds else ""
@@ -167,24 +171,22 @@ class Machine(RuleBasedStateMachine):
 
     # --- working ---
 
-    @rule(target=leases, worker=WORKERS)
-    def claim(self, worker: str) -> object:
+    @rule(worker=WORKERS)
+    def claim(self, worker: str) -> None:
         self.recover()
         expected = self.next_in_line()
         job = self.store.claim(worker, LEASE)
         assert (job.id if job else None) == expected
         if not job:
-            return multiple()
+            return
         twin = self.twins[job.id]
-        assert job.lease is not None
-        assert job.lease not in self.leases_seen
-        self.leases_seen.add(job.lease)
+        assert job.lease not in [lease.lease for lease in self.leases]
+        self.leases.append(job)
         twin.state, twin.lease, twin.worker = "running", job.lease, worker
         twin.until, twin.attempt = self.now + LEASE, twin.attempt + 1
         if twin.owner in self.served:
             self.served.remove(twin.owner)
         self.served.append(twin.owner)
-        return job
 
     def next_in_line(self) -> str | None:
         """The first job of the owner who waited longest for a turn."""
@@ -200,43 +202,62 @@ class Machine(RuleBasedStateMachine):
         twin = self.twins.get(lease.id)
         return twin if twin and twin.state == "running" and twin.lease == lease.lease else None
 
-    @rule(lease=leases, step=st.integers(0, 10), snapshot=st.sampled_from([None, "run"]))
-    def beat(self, lease: Job, step: int, snapshot: str | None) -> None:
-        twin = self.holds(lease)
+    def is_held(self) -> bool:
+        return any(map(self.holds, self.leases))
+
+    def held(self, number: int) -> Job:
+        held = [lease for lease in self.leases if self.holds(lease)]
+        return held[number % len(held)]
+
+    @precondition(is_held)
+    @rule(number=NUMBERS, step=st.integers(0, 10), snapshot=SNAPSHOTS)
+    def beat(self, number: int, step: int, snapshot: str | None) -> None:
+        lease = self.held(number)
+        twin = self.twins[lease.id]
         said = self.store.beat(lease, step=step, total=10, lease_seconds=LEASE, snapshot=snapshot)
-        if not twin:
-            assert said == "lost"
-            return
         assert said == ("cancel" if twin.stop else "go on")
         twin.until, twin.step = self.now + LEASE, step
         twin.snapshot = snapshot or twin.snapshot
 
-    @rule(lease=leases, how=st.sampled_from(["done", "failed", "cancelled"]))
-    def end(self, lease: Job, how: str) -> None:
-        twin = self.holds(lease)
-        files = [Artifact("picture", f"{lease.lease}.png", "0", 1)]
-        if how == "done":
-            said = self.store.finish(lease, artifacts=files)
-        elif how == "failed":
-            said = self.store.fail(lease, "failed.x", "X.", artifacts=files)
-        else:
-            said = self.store.cancelled(lease, artifacts=files)
-        assert said == bool(twin)
-        if twin:
-            twin.files.add(f"{lease.lease}.png")
-            twin.leave(how, "failed.x" if how == "failed" else twin.code)
+    @precondition(is_held)
+    @rule(number=NUMBERS, how=st.sampled_from(["done", "failed", "cancelled"]))
+    def end(self, number: int, how: str) -> None:
+        lease = self.held(number)
+        twin = self.twins[lease.id]
+        path = f"{lease.lease}.png"
+        assert self.ENDS[how](self.store, lease, [Artifact("picture", path, "0", 1)])
+        twin.files.add(path)
+        twin.leave(how, "failed.x" if how == "failed" else twin.code)
 
-    @rule(lease=leases, snapshot=st.sampled_from([None, "run"]))
-    def pause(self, lease: Job, snapshot: str | None) -> None:
-        twin = self.holds(lease)
-        assert self.store.pause(lease, "paused.disk", "X.", snapshot=snapshot) == bool(twin)
-        if twin:
-            twin.snapshot = snapshot or twin.snapshot
-            if twin.stop:
-                twin.leave("cancelled", twin.code)
-            else:
-                twin.leave("paused", "paused.disk")
-                twin.attempt = 0
+    ENDS: ClassVar[dict[str, Callable[[Store, Job, list[Artifact]], bool]]] = {
+        "done": lambda store, lease, files: store.finish(lease, artifacts=files),
+        "failed": lambda store, lease, files: store.fail(lease, "failed.x", "X.", artifacts=files),
+        "cancelled": lambda store, lease, files: store.cancelled(lease, artifacts=files),
+    }
+
+    @precondition(is_held)
+    @rule(number=NUMBERS, snapshot=SNAPSHOTS)
+    def pause(self, number: int, snapshot: str | None) -> None:
+        lease = self.held(number)
+        twin = self.twins[lease.id]
+        assert self.store.pause(lease, "paused.disk", "X.", snapshot=snapshot)
+        twin.snapshot = snapshot or twin.snapshot
+        if twin.stop:
+            twin.leave("cancelled", twin.code)
+        else:
+            twin.leave("paused", "paused.disk")
+            twin.attempt = 0
+
+    @rule(number=NUMBERS)
+    def too_late(self, number: int) -> None:
+        """Who lost a job can do nothing to it, whoever has it now."""
+        lost = [lease for lease in self.leases if not self.holds(lease)]
+        if lost:
+            lease = lost[number % len(lost)]
+            files = [Artifact("picture", "late.png", "0", 1)]
+            assert self.store.beat(lease, step=7, total=10, lease_seconds=LEASE) == "lost"
+            assert not any(end(self.store, lease, files) for end in self.ENDS.values())
+            assert not self.store.pause(lease, "paused.disk", "X.", snapshot="late")
 
     @rule(code=st.sampled_from([None, "paused.disk", "paused.shutdown"]))
     def resume(self, code: str | None) -> None:
@@ -260,28 +281,23 @@ class Machine(RuleBasedStateMachine):
             twin.favourite = on
             assert self.store.favourite(twin.owner, job, on).favourite == on
 
-    @rule(job=jobs)
-    def delete(self, job: str) -> None:
+    @rule(job=jobs, back=st.booleans())
+    def delete(self, job: str, back: bool) -> None:
         if twin := self.twins.get(job):
             self.stop(twin)
-            twin.deleted = True
             assert self.store.delete(twin.owner, job).state == twin.state
+            twin.deleted = not back
+            if back:
+                assert self.store.restore(twin.owner, job).deleted is None
 
-    @rule(job=jobs)
-    def restore(self, job: str) -> None:
-        if twin := self.twins.get(job):
-            twin.deleted = False
-            self.store.restore(twin.owner, job)
-
-    @rule()
-    def purge(self) -> None:
+    @rule(owner=st.sampled_from(["ann", "", "", ""]))
+    def tidy(self, owner: str) -> None:
+        """Purge; or, more rarely, forget somebody."""
         gone = [i for i, twin in self.twins.items() if twin.deleted and twin.state in ENDED]
-        self.drop(gone, self.store.purge(older_than=0))
-
-    @rule(owner=OWNERS)
-    def forget(self, owner: str) -> None:
-        self.drop([i for i, t in self.twins.items() if t.owner == owner], self.store.forget(owner))
-        self.served = [other for other in self.served if other != owner]
+        if owner:
+            gone = [i for i, twin in self.twins.items() if twin.owner == owner]
+            self.served = [other for other in self.served if other != owner]
+        self.drop(gone, self.store.forget(owner) if owner else self.store.purge(older_than=0))
 
     def drop(self, gone: list[str], paths: list[str]) -> None:
         twins = [self.twins.pop(job) for job in gone]
@@ -293,10 +309,6 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 4.0, 11.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-
-    @rule(lease=consumes(leases))
-    def worker_hangs_for_ever(self, lease: Job) -> None:
-        """Nobody will ever speak of this lease again."""
 
     @rule()
     def crash(self) -> None:
@@ -349,8 +361,8 @@ class Machine(RuleBasedStateMachine):
 
 TestStore = Machine.TestCase
 TestStore.settings = settings(
-    max_examples=30,
-    stateful_step_count=40,
+    max_examples=40,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
