@@ -218,7 +218,7 @@ def _pulse(envelope: Array, onsets: NDArray[np.intp], mel: Array) -> _Pulse:
 def _period(envelope: Array) -> tuple[float, float]:
     """Frames from beat to beat, and how like itself the envelope is after them, up to 1.
 
-    Tempi near 110 are preferred, for twice and half of one look alike to a correlation.
+    Tempi near 120 are preferred, for twice and half of one look alike to a correlation.
     """
     count = len(envelope)
     change = gaussian_filter1d(np.asarray(envelope, dtype=np.float64), 2)
@@ -228,7 +228,7 @@ def _period(envelope: Array) -> tuple[float, float]:
     lags = np.arange(round(60 * _FPS / 200), min(round(60 * _FPS / 40), count // 2))
     if not len(lags):
         return 0.0, 0.0
-    liked = np.exp(-0.5 * (np.log2(60 * _FPS / lags / 110) / 0.8) ** 2)
+    liked = np.exp(-0.5 * (np.log2(60 * _FPS / lags / 120) / 0.8) ** 2)
     best = lags[int((alike[lags].clip(0) * liked).argmax())]
     return float(best), float(alike[best])
 
