@@ -166,6 +166,10 @@ REFUSED = {
         "audio.corrupt",
     ),
     "A13 a codec that we do not read": (by_ffmpeg(steps(), "matroska", "ac3"), "audio.format"),
+    "A13 a codec that nobody knows": (
+        by_ffmpeg(steps(), "ipod", "aac").replace(b"mp4a", b"none"),
+        "audio.format",
+    ),
     "A14 text": (b"A red apple on a blue background.\n" * 20, "audio.format"),
     "A14 a playlist": (PLAYLIST, "audio.format"),
     "A14 a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "audio.format"),
