@@ -329,7 +329,7 @@ def _unpack(file: BinaryIO, demuxer: str, name: str) -> tuple[Any, Any]:
     if not container.streams.audio:
         raise Refused("audio.empty", f"{name} holds no sound. Give another.")
     stream = container.streams.audio[0]
-    codec = stream.codec_context.name if stream.codec_context else "something unknown"
+    codec = stream.codec_context.name if stream.codec_context else "something else"
     if codec not in _CODECS:
         message = f"{name} holds sound as {codec}, which is not read. Save it as WAV or FLAC."
         raise Refused("audio.format", message)

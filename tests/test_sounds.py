@@ -167,7 +167,7 @@ REFUSED = {
     ),
     "A13 a codec that we do not read": (by_ffmpeg(steps(), "matroska", "ac3"), "audio.format"),
     "A13 a codec that nobody knows": (
-        by_ffmpeg(steps(), "ipod", "aac").replace(b"mp4a", b"none"),
+        by_ffmpeg(steps(), "webm", "libopus").replace(b"A_OPUS", b"A_NONE"),
         "audio.format",
     ),
     "A14 text": (b"A red apple on a blue background.\n" * 20, "audio.format"),
