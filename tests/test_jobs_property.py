@@ -27,6 +27,7 @@ from app.jobs import ENDED, Artifact, Job, Limits, Store
 OWNERS = st.sampled_from(["ann", "bob", "cid"])
 WORKERS = st.sampled_from(["one", "two"])
 KEYS = st.sampled_from("abcdefgh")
+WISHES = st.tuples(OWNERS, KEYS, st.integers(1, 15))
 NUMBERS = st.integers(0, 5)
 SNAPSHOTS = st.sampled_from([None, "run"])
 LEASE = 10.0
@@ -107,19 +108,22 @@ class Machine(RuleBasedStateMachine):
 
     # --- asking ---
 
-    @rule(target=jobs, owner=OWNERS, key=KEYS, seconds=st.integers(1, 15))
-    def submit(self, owner: str, key: str, seconds: int) -> object:
+    @rule(target=jobs, wishes=st.lists(WISHES, min_size=1, max_size=5))
+    def submit(self, wishes: list[tuple[str, str, int]]) -> object:
+        return multiple(*(job for wish in wishes if (job := self.submit_one(*wish))))
+
+    def submit_one(self, owner: str, key: str, seconds: int) -> str | None:
         known = [i for i, twin in self.twins.items() if (twin.owner, twin.key) == (owner, key)]
         full = "" if known else self.full(owner, seconds)
         wish = {"client_key": key, "title": key, "seconds": seconds}
         job = answer(lambda: self.store.submit(owner, "x", "{}", **wish))
         if not isinstance(job, Job):
             assert job.code == full
-            return multiple()
+            return None
         assert not full
         if known:
             assert [job.id] == known
-            return multiple()
+            return None
         assert all(job.id > other for other in self.twins)
         self.twins[job.id] = Twin(owner, key, float(seconds))
         return job.id
@@ -144,6 +148,22 @@ class Machine(RuleBasedStateMachine):
             return
         self.stop(twin)
         assert self.store.cancel(twin.owner, job).state == twin.state
+
+    @precondition(lambda self: self.is_held())
+    @rule(number=NUMBERS, then=st.sampled_from(["", "", "pause", "die"]))
+    def cancel_what_runs(self, number: int, then: str) -> None:
+        lease = self.held(number)
+        self.cancel(lease.id)
+        if then == "die":
+            self.worker_dies(lease.worker)
+        elif then and self.holds(lease):
+            self.pause(number, "run")
+
+    @precondition(lambda self: self.is_held())
+    @rule(worker=WORKERS)
+    def all_hang(self, worker: str) -> None:
+        self.now += LEASE
+        self.claim_one(worker)
 
     def stop(self, twin: Twin) -> None:
         if twin.state == "running":
@@ -171,8 +191,12 @@ class Machine(RuleBasedStateMachine):
 
     # --- working ---
 
-    @rule(worker=WORKERS)
-    def claim(self, worker: str) -> None:
+    @rule(workers=st.lists(WORKERS, min_size=1, max_size=4))
+    def claim(self, workers: list[str]) -> None:
+        for worker in workers:
+            self.claim_one(worker)
+
+    def claim_one(self, worker: str) -> None:
         self.recover()
         expected = self.next_in_line()
         job = self.store.claim(worker, LEASE)
@@ -209,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         held = [lease for lease in self.leases if self.holds(lease)]
         return held[number % len(held)]
 
-    @precondition(is_held)
+    @precondition(lambda self: self.is_held())
     @rule(number=NUMBERS, step=st.integers(0, 10), snapshot=SNAPSHOTS)
     def beat(self, number: int, step: int, snapshot: str | None) -> None:
         lease = self.held(number)
@@ -219,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         twin.until, twin.step = self.now + LEASE, step
         twin.snapshot = snapshot or twin.snapshot
 
-    @precondition(is_held)
+    @precondition(lambda self: self.is_held())
     @rule(number=NUMBERS, how=st.sampled_from(["done", "failed", "cancelled"]))
     def end(self, number: int, how: str) -> None:
         lease = self.held(number)
@@ -235,7 +259,7 @@ class Machine(RuleBasedStateMachine):
         "cancelled": lambda store, lease, files: store.cancelled(lease, artifacts=files),
     }
 
-    @precondition(is_held)
+    @precondition(lambda self: self.is_held())
     @rule(number=NUMBERS, snapshot=SNAPSHOTS)
     def pause(self, number: int, snapshot: str | None) -> None:
         lease = self.held(number)
@@ -362,7 +386,7 @@ class Machine(RuleBasedStateMachine):
 TestStore = Machine.TestCase
 TestStore.settings = settings(
     max_examples=40,
-    stateful_step_count=50,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
