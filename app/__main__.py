@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app.catalog import CLIPS, GENERATORS, ModelError
+from app.catalog import CLIPS, GENERATORS, SOUNDS, SPEECH, ModelError
 from app.errors import Failed, Refused
 from app.stopping import Stopped
 from app.terminal import tell
@@ -74,7 +74,7 @@ def _sentence(error: Exception) -> str:
 app = typer.Typer(
     cls=OneLine,
     name="python -m app",
-    help="Words and pictures steer a picture.",
+    help="Words, pictures and sounds steer a picture.",
     epilog="Every command has its own manual: python -m app generate --help",
     no_args_is_help=True,
     add_completion=False,
@@ -164,8 +164,38 @@ Seed = Annotated[
     _option(WHAT, "The same seed, the same picture; -1 draws one.", default="drawn", **WHOLE),
 ]
 Quality = Annotated[Text, _option(EFFORT, "draft, normal or best.", default="normal", **NAME)]
+Size = Annotated[
+    Text,
+    _option(
+        EFFORT,
+        "256, or 320x192 for a wide picture; sides of 32 to 2048 pixels.",
+        default="192, a draft 128, the best 256",
+        metavar="WxH",
+    ),
+]
+Steps = Annotated[
+    Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="30, 45 or 200", **WHOLE)
+]
+Views = Annotated[
+    Whole,
+    _option(
+        EFFORT,
+        "How many views of the picture are judged at each step, 1 to 128.",
+        default="8, 10 or 24",
+        **WHOLE,
+    ),
+]
 GeneratorName = Annotated[
     Text, _option(MODELS, f"What draws: {', '.join(GENERATORS)}.", default="pocket", **NAME)
+]
+ClipNames = Annotated[
+    Texts,
+    _option(
+        MODELS,
+        f"What judges: {', '.join(CLIPS)}; repeatable, with shares.",
+        default="pocket",
+        metavar="NAME[=SHARE]",
+    ),
 ]
 Out = Annotated[
     File,
@@ -175,6 +205,10 @@ Out = Annotated[
         default="Synesthete, in your pictures folder",
         metavar="PATH",
     ),
+]
+Timelapse = Annotated[
+    Yes,
+    _option(RESULTS, "Film how it came about: an MP4 beside the picture.", "--timelapse", **YES),
 ]
 Json = Annotated[
     Yes,
@@ -209,7 +243,7 @@ Threads = Annotated[
 ]
 
 
-@app.command(epilog=EXAMPLES, short_help="Make pictures from words and pictures.")
+@app.command(epilog=EXAMPLES, short_help="Make pictures from words, pictures and sounds.")
 def generate(
     context: typer.Context,
     prompt: Annotated[
@@ -240,6 +274,14 @@ def generate(
             **STEERING,
         ),
     ] = None,
+    sound: Annotated[
+        Texts,
+        _option(
+            PICTURES,
+            "Draw what this sound is of: its first 30 seconds; repeatable. See also: listen.",
+            **STEERING,
+        ),
+    ] = None,
     init: Annotated[Text, _option(PICTURES, "Begin with this picture.", **FILE)] = None,
     init_noise: Annotated[
         Decimal, _option(PICTURES, "How much noise to mix into it, 0 to 1.", default="0", **DECIMAL)
@@ -255,27 +297,9 @@ def generate(
         ),
     ] = None,
     quality: Quality = None,
-    size: Annotated[
-        Text,
-        _option(
-            EFFORT,
-            "256, or 320x192 for a wide picture; sides of 32 to 2048 pixels.",
-            default="192, a draft 128, the best 256",
-            metavar="WxH",
-        ),
-    ] = None,
-    steps: Annotated[
-        Whole, _option(EFFORT, "How many updates, 1 to 2000.", default="30, 45 or 200", **WHOLE)
-    ] = None,
-    views: Annotated[
-        Whole,
-        _option(
-            EFFORT,
-            "How many views of the picture are judged at each step, 1 to 128.",
-            default="8, 10 or 24",
-            **WHOLE,
-        ),
-    ] = None,
+    size: Size = None,
+    steps: Steps = None,
+    views: Views = None,
     coarse_to_fine: Annotated[
         Yes,
         _option(
@@ -287,15 +311,7 @@ def generate(
         _option(EFFORT, "Stop when so many steps brought nothing; 0: never.", default="0", **WHOLE),
     ] = None,
     generator: GeneratorName = None,
-    clip: Annotated[
-        Texts,
-        _option(
-            MODELS,
-            f"What judges: {', '.join(CLIPS)}; repeatable, with shares.",
-            default="pocket",
-            metavar="NAME[=SHARE]",
-        ),
-    ] = None,
+    clip: ClipNames = None,
     optimiser: Annotated[
         Text,
         _option(
@@ -374,12 +390,7 @@ def generate(
         _option(STYLE, "The colours for --regularise palette=1.", metavar='"#rrggbb ..."'),
     ] = None,
     out: Out = None,
-    timelapse: Annotated[
-        Yes,
-        _option(
-            RESULTS, "Film how it came about: an MP4 beside the picture.", "--timelapse", **YES
-        ),
-    ] = None,
+    timelapse: Timelapse = None,
     save_every: Annotated[
         Whole, _option(RESULTS, "Also keep the picture after every so many steps.", **SOME)
     ] = None,
@@ -399,7 +410,7 @@ def generate(
     chunk: Chunk = None,
     threads: Threads = None,
 ) -> None:
-    """Make pictures from words and pictures.
+    """Make pictures from words, pictures and sounds.
 
     Each picture carries its recipe, so --from makes it again, bit for bit on the same machine.
     """
@@ -493,6 +504,97 @@ def edit(
     the result equals the picture you gave, bit for bit.
     """
     from app.edit import edit as carry_out
+
+    carry_out(
+        {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    )
+
+
+LISTEN_EXAMPLES = """
+Examples:
+
+  python -m app listen dog.wav
+
+  python -m app listen rain.ogg --text "a house"
+
+  python -m app listen song.mp3 --begin 60 --seconds 20 --plan
+
+  python -m app listen memo.m4a --words "a red bus in the snow"
+
+Words that are said steer as if they were typed; other sounds by what they sound like; music by
+its mood and colours, too. --plan only says what was heard.
+
+Exit status: 0 done; 1 failed while working, the picture so far is kept; 2 something given
+cannot be used, nothing was written; 130 stopped, with the picture so far and a snapshot kept.
+"""
+HEARD = "What of it steers"
+
+
+@app.command(epilog=LISTEN_EXAMPLES, short_help="Make a picture of a sound.")
+def listen(
+    context: typer.Context,
+    sound: Annotated[Path, typer.Argument(help="The sound to listen to.", show_default=False)],
+    text: Annotated[
+        Text, _option(WHAT, "Words beside the sound, as a prompt of generate.", **WORDS)
+    ] = None,
+    weight_text: Annotated[
+        Decimal, _option(WHAT, "How strongly these words pull.", default="1", **DECIMAL)
+    ] = None,
+    seed: Seed = None,
+    begin: Annotated[
+        Decimal, _option(HEARD, "The second from which on to listen.", default="0", **DECIMAL)
+    ] = None,
+    seconds: Annotated[
+        Decimal, _option(HEARD, "How long to listen, .25 to 120.", default="30", **DECIMAL)
+    ] = None,
+    weight_sound: Annotated[
+        Decimal,
+        _option(
+            HEARD,
+            "How strongly the sound itself pulls; 0 not at all.",
+            default="1, but 0 where words are said",
+            **DECIMAL,
+        ),
+    ] = None,
+    words: Annotated[
+        Text, _option(HEARD, "What is said in it, where it was misheard.", **WORDS)
+    ] = None,
+    no_speech: Annotated[
+        Yes, _option(HEARD, "Do not listen for words.", "--no-speech", **YES)
+    ] = None,
+    no_sound: Annotated[
+        Yes, _option(HEARD, "Do not listen for what it sounds like.", "--no-sound", **YES)
+    ] = None,
+    no_mood: Annotated[Yes, _option(HEARD, "Do not listen for a mood.", "--no-mood", **YES)] = None,
+    plan: Annotated[Yes, _option(HEARD, "Only say what is heard.", "--plan", **YES)] = None,
+    quality: Quality = None,
+    size: Size = None,
+    steps: Steps = None,
+    views: Views = None,
+    generator: GeneratorName = None,
+    clip: ClipNames = None,
+    encoder: Annotated[
+        Text, _option(MODELS, f"What listens: {', '.join(SOUNDS)}.", default="pocket", **NAME)
+    ] = None,
+    speech: Annotated[
+        Text,
+        _option(MODELS, f"What writes words down: {', '.join(SPEECH)}.", default="tiny.en", **NAME),
+    ] = None,
+    out: Out = None,
+    timelapse: Timelapse = None,
+    json: Json = None,
+    quiet: Quiet = None,
+    device: Device = None,
+    precision: Precision = None,
+    chunk: Chunk = None,
+    threads: Threads = None,
+) -> None:
+    """Make a picture of a sound.
+
+    It is listened to first: for words, for what makes the sound, for a mood. What was heard is
+    told, and then it steers, together with the words of --text.
+    """
+    from app.listen import listen as carry_out
 
     carry_out(
         {name: value for name, value in context.params.items() if value not in (None, [], ())}

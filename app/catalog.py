@@ -412,6 +412,16 @@ SPEECH = _table(
 
 SOUNDS = _table(
     Entry(
+        "pocket",
+        "sound",
+        "audio",
+        licence="see weights/LICENSES.md",
+        card="model_cards/pocket-sound.md",
+        folder="weights/sound",
+        space="pocket",
+        note="small, ships with the program",
+    ),
+    Entry(
         "wav2clip",
         "sound",
         "wav2clip",

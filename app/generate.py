@@ -21,7 +21,7 @@ from app.options import Asked, Typed
 from app.pipeline import Inputs
 from app.planner import Made
 from app.recipe import differences, hashes
-from app.request import Picture, Request, Vector
+from app.request import Picture, Request, Sound, Vector
 from app.stopping import Stopped, stoppable, terminable
 from app.terminal import Progress, duration, hush, tell
 from guidance.optimise import Diverged, Snapshot
@@ -65,7 +65,7 @@ def prepare(asked: Asked, models: Models, typed: Typed, say: Tell) -> list[Job]:
     # the probes are to run as the run will
     torch.set_num_threads(asked.requests[0].threads or torch.get_num_threads())
     settled, expected = planner.plan(asked.requests[0], models, models.device)
-    if settled.embeddings:  # find out now whether they fit, before anything is said
+    if pipeline.vectors(settled):  # find out now whether they fit, before anything is said
         _refuse_foreign(settled, asked.inputs, models)
     hashes(settled, models)  # now, for they are remembered: stopping must not have to wait
     _introduce(asked, settled, expected, models, places, say)
@@ -94,11 +94,12 @@ def _is_there(device: str) -> bool:
 
 
 def _refuse_foreign(request: Request, inputs: Inputs, models: Models) -> None:
-    """Embeddings must be of the CLIP they are for, and as long as its own."""
+    """Embeddings and sounds must be of the CLIP they are for, and as long as its own."""
+    inputs = pipeline.listen(request, models, inputs)
     for guide in request.clips:
         clip = models.clip(guide.name, request.precision)
         width = clip.embed_text([""]).shape[-1]
-        for vector in request.embeddings:
+        for vector in pipeline.vectors(request):
             numbers = inputs.embeddings[vector.sha256].shape[-1]
             if vector.space == clip.space and numbers != width:
                 raise Refused(
@@ -135,7 +136,8 @@ def _introduce(
 def steering(request: Request) -> str:
     """All that steers, with its weight, as it was understood."""
     words = [(repr(prompt.text), prompt.weight) for prompt in pipeline.words(request)]
-    others: tuple[Picture | Vector, ...] = (*request.pictures, *request.embeddings)
+    others: tuple[Picture | Vector | Sound, ...]
+    others = (*request.pictures, *request.embeddings, *request.sounds)
     given = [(repr(other.name), other.weight) for other in others]
     return ", ".join(f"{what} ({weight:+g})" for what, weight in (*words, *given))
 

@@ -22,8 +22,8 @@ from app.video import Timelapse
 from generators.base import Image, Size
 
 # What of a command is needed again to go on with it; the rest is in the snapshot.
-_AGAIN: tuple[str, ...] = ("init", "image_prompt", "embedding", "out", "timelapse", "save_every")
-_AGAIN += ("json", "quiet", "device")
+_AGAIN: tuple[str, ...] = ("init", "image_prompt", "embedding", "sound", "out", "timelapse")
+_AGAIN += ("save_every", "json", "quiet", "device")
 
 
 class Keeper:

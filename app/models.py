@@ -47,7 +47,7 @@ from generators.base import Generator
 from generators.fourier import Fourier
 from generators.pixels import Pixels
 from generators.pyramid import Pyramid
-from guidance import clip, draft, speech, wav2clip
+from guidance import audio_net, clip, draft, speech, wav2clip
 from guidance.audio import AudioEncoder
 from guidance.clip import Clip
 from guidance.draft import Draft
@@ -611,6 +611,7 @@ LOADERS: Mapping[str, Callable[[Entry, Path, str, torch.dtype], Any]] = {
     "clip": _clip,
     "draft": lambda _, place, device, __: draft.load(place, device),
     "speech": lambda _, place, device, __: speech.load(place, device),
+    "audio": lambda _, place, device, __: audio_net.load(place, device),
     "wav2clip": lambda _, place, device, __: wav2clip.load(place, device),
     "fourier": lambda _, __, device, ___: Fourier(device),
     "pyramid": lambda _, __, device, ___: Pyramid(device),

@@ -32,6 +32,8 @@ from app.request import (
     Vector,
     make_request,
 )
+from app.sounds import open_sound
+from guidance.audio import Wave
 from guidance.optimise import Snapshot
 from guidance.prompt import clean
 
@@ -44,7 +46,7 @@ RUN_ONLY = frozenset(
 )
 # What may stand beside --resume: all else was decided when the run began.
 _BESIDE_RESUME = frozenset(
-    "resume init image_prompt embedding out timelapse save_every json quiet device".split()
+    "resume init image_prompt embedding sound out timelapse save_every json quiet device".split()
 )
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -95,7 +97,7 @@ def read(typed: Typed) -> Asked:
         raise Refused(
             "resume.other", "The stopped run was steered by other pictures. Give the same again."
         )
-    inputs = Inputs(shelf.pictures, shelf.embeddings)
+    inputs = Inputs(shelf.pictures, shelf.embeddings, sounds=shelf.sounds)
     return Asked(requests, inputs, shelf.notes, None if snapshot else repeated, snapshot)
 
 
@@ -129,8 +131,10 @@ class Shelf:
         self._init = [base.init] if base and base.init else []
         self._pictures = base.pictures if base else ()
         self._embeddings = base.embeddings if base else ()
+        self._sounds = base.sounds if base else ()
         self.pictures: dict[str, Tensor] = {}  # (1, 3, h, w), 0..1
         self.embeddings: dict[str, Tensor] = {}  # (1, d)
+        self.sounds: dict[str, Wave] = {}  # (samples,)
         self.notes: list[str] = []
 
     def init(self, typed: str) -> Fields:
@@ -150,6 +154,27 @@ class Shelf:
         self.embeddings[sha256] = vector
         given = {"sha256": sha256, "space": space, "name": _name(path), **steering}
         return _known(self._embeddings, given)
+
+    def sound(self, typed: str) -> Fields:
+        """Read the sound FILE::weight::stop: the part that a recipe names, or the beginning."""
+        path, steering = weighted(typed)
+        for known in self._sounds:
+            if known.name == _name(path):
+                given = self._hear(path, start=known.start, seconds=known.seconds)
+                if given["sha256"] == known.sha256:
+                    return {**known.model_dump(), **steering}
+        return {**self._hear(path), **steering}
+
+    def _hear(self, path: Path, **section: float) -> Fields:
+        found = open_sound(path, **section)
+        self.notes += [f"{path.name}: {note}" for note in found.notes]
+        self.sounds[found.sha256] = found.wave
+        return {
+            "sha256": found.sha256,
+            "name": _name(path),
+            "start": found.start,
+            "seconds": found.seconds,
+        }
 
     def _read(self, path: Path) -> Fields:
         found = open_picture(path)
@@ -252,6 +277,7 @@ READERS: dict[str, Callable[[Any, Shelf], Fields]] = {
     "init": lambda typed, shelf: {"init": shelf.init(typed)},
     "image_prompt": lambda typed, shelf: {"pictures": tuple(map(shelf.picture, typed))},
     "embedding": lambda typed, shelf: {"embeddings": tuple(map(shelf.embedding, typed))},
+    "sound": lambda typed, shelf: {"sounds": tuple(map(shelf.sound, typed))},
     "clip": lambda typed, _: {"clips": tuple(map(guide, typed))},
     "augment": lambda typed, _: {"augment": _pieces(typed)},
     "regularise": lambda typed, _: {"regularise": regularisers(typed)},
@@ -320,6 +346,9 @@ def _refuse_missing(request: Request, shelf: Shelf) -> None:
     for vector in request.embeddings:
         if vector.sha256 not in shelf.embeddings:
             raise Refused("input.missing", _again("--embedding", vector.name))
+    for sound in request.sounds:
+        if sound.sha256 not in shelf.sounds:
+            raise Refused("input.missing", _again("--sound", sound.name))
 
 
 def _again(option: str, name: str) -> str:
@@ -336,7 +365,7 @@ _IDLE: tuple[tuple[str, Callable[[Request], bool], str], ...] = (
     (
         "start",
         lambda request: request.start == DRAFT and not request.init and not is_drafted(request),
-        "--start draft draws words that pull, and there are none. Leave it out.",
+        "--start draft draws words and sounds that pull, and there are none. Leave it out.",
     ),
     (
         "before",

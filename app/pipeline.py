@@ -13,16 +13,18 @@ from torch import Tensor
 from app.catalog import Kind, find
 from app.errors import Refused
 from app.images import fit, to_pixels, to_tensor
-from app.request import DRAFT, Given, Picture, Request, Vector
+from app.request import DRAFT, Given, Picture, Request, Sound, Vector
+from app.sounds import at_rate
 from app.stage import DRAWN, Mask, Scene, Stage, prepare
 from generators.base import Generator, Image, Latent, Size
 from generators.starts import STARTS, flat, uniform
+from guidance.audio import AudioEncoder, Wave, whole
 from guidance.augment import Views, whole_frame
 from guidance.clip import Clip
-from guidance.draft import Draft
+from guidance.draft import Draft, Drafted
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
-from guidance.layout import lay_out, undress
+from guidance.layout import BESIDE, Place, lay_out, undress
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -42,6 +44,8 @@ _NEGATIVE = -0.5  # a negative prompt pushes half as strongly as a prompt pulls
 _WRITING = "written text, letters, a caption, a watermark"
 DRAFTER = "pocket"  # the row of the catalog that a start from a draft uses
 DRAFT_PULL = 4.0  # holds what a draft shows, and its quiet grounds, while details take shape
+_LOOSE_PULL = 1.0  # of a draft of something else than was asked for: it must be free to change
+_UNSURE, _SURE = 0.60, 0.64  # fits (cosines) of drafts of things never seen, and of known ones
 # Coarse-to-fine: from which part of the way on, and what the size is divided by until the next.
 _COARSE_TO_FINE = ((0.0, 4), (0.25, 2), (0.5, 1))
 
@@ -61,19 +65,24 @@ class Models(Protocol):
         """Load once, by its name in the catalog."""
         ...
 
+    def sound(self, name: str) -> AudioEncoder:
+        """Load once, by its name in the catalog."""
+        ...
+
 
 @dataclass(frozen=True)
 class Inputs:
     """What a request only names by hash.
 
     Pictures (1, 3, h, w) in 0..1 and the alpha, (h, w), that some of them have; embeddings (1, d);
-    masks (h, w) in 0..255.
+    masks (h, w) in 0..255; sounds (samples,) at `app.sounds.RATE`, the part that was chosen.
     """
 
     pictures: Mapping[str, Image] = field(default_factory=dict)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[str, Mask] = field(default_factory=dict)
     alphas: Mapping[str, Mask] = field(default_factory=dict)
+    sounds: Mapping[str, Wave] = field(default_factory=dict)
 
 
 def run(
@@ -92,23 +101,53 @@ def run(
     `check` may raise, in the middle of a step too, to end the run. Raises `Refused` when an input
     is missing or an embedding belongs to no CLIP of the request.
     """
-    inputs = inputs or Inputs()
+    inputs = listen(request, models, inputs or Inputs())
     torch.set_num_threads(request.threads or torch.get_num_threads())
     generator = models.generator(request.generator, request.precision)
     clips = {guide.name: models.clip(guide.name, request.precision) for guide in request.clips}
-    descent = plan_descent(request, generator.factor)
     with interruptible([generator, *clips.values()], check):
         objectives = [*match(request, clips, inputs, stage), *regularisers(request)]
+        drafted = draft(request, models, generator.factor, inputs) if is_drafted(request) else None
+        descent = plan_descent(request, generator.factor, drafted)
         if stage and request.edit:
             generator = held = stage.hold(generator, request.edit, request.seed)
             latent = held.first
         elif resume:
             latent = resume.latent
         else:
-            latent = start(request, generator, models, inputs)
+            latent = start(request, generator, drafted, inputs)
         yield from optimise(
             generator, objectives, latent, descent, seed=request.seed, resume=resume, check=check
         )
+
+
+def listen(request: Request, models: Models, inputs: Inputs) -> Inputs:
+    """The same inputs with an embedding of each sound, by its hash and who listened."""
+    heard = {_key(s): _heard(models.sound(s.encoder), _wave(s, inputs)) for s in request.sounds}
+    return replace(inputs, embeddings={**inputs.embeddings, **heard}) if heard else inputs
+
+
+def _heard(encoder: AudioEncoder, wave: Wave) -> Tensor:
+    return whole(encoder, at_rate(wave, encoder.rate))
+
+
+def _key(sound: Sound) -> str:
+    return f"{sound.encoder}/{sound.sha256}"
+
+
+def vectors(request: Request) -> list[Vector]:
+    """All that steers by an embedding: those that were given, and what is heard in sounds."""
+    heard = [
+        Vector.model_construct(
+            sha256=_key(sound),
+            space=find("sound", sound.encoder).space,
+            name=sound.name,
+            weight=sound.weight,
+            stop=sound.stop,
+        )
+        for sound in request.sounds
+    ]
+    return [*request.embeddings, *heard]
 
 
 def stage(request: Request, models: Models, inputs: Inputs) -> Stage | None:
@@ -130,6 +169,7 @@ def networks(request: Request) -> list[tuple[Kind, str]]:
     """The kind and name of every row of the catalog that a request uses."""
     used: list[tuple[Kind, str]] = [("generator", request.generator)]
     used += [("clip", guide.name) for guide in request.clips]
+    used += [("sound", sound.encoder) for sound in request.sounds]
     if is_drafted(request) or (request.edit and request.edit.kind in DRAWN):
         used += [("draft", DRAFTER), ("clip", find("draft", DRAFTER).space)]
     return list(dict.fromkeys(used))
@@ -148,11 +188,11 @@ def sizes(request: Request, factor: int) -> list[tuple[int, Size]]:
     ]
 
 
-def plan_descent(request: Request, factor: int) -> Descent:
-    """How the loop goes down."""
+def plan_descent(request: Request, factor: int, drafted: Drafted | None) -> Descent:
+    """How the loop goes down; a draft holds it as firmly as it fits."""
     pull = request.regularise.pull
     if pull is None:
-        pull = DRAFT_PULL if is_drafted(request) else 0.0
+        pull = firmness(drafted.fit) if drafted else 0.0
     return Descent(
         steps=request.steps,
         step_size=request.step_size,
@@ -165,15 +205,23 @@ def plan_descent(request: Request, factor: int) -> Descent:
     )
 
 
-def start(request: Request, generator: Generator, models: Models, inputs: Inputs) -> Latent:
+def firmness(fit: float) -> float:
+    """How strongly a draft that fits so well is to hold: firmly, or loosely when it hardly does."""
+    sure = min(1.0, max(0.0, (fit - _UNSURE) / (_SURE - _UNSURE)))
+    return _LOOSE_PULL + sure * (DRAFT_PULL - _LOOSE_PULL)
+
+
+def start(
+    request: Request, generator: Generator, drafted: Drafted | None, inputs: Inputs
+) -> Latent:
     """The latent to begin with: of a picture, given, drafted, plain or noisy, or random codes."""
     _, size = sizes(request, generator.factor)[0]
     picture: Image | None
     if request.init:
         given = fit(_picture(request.init, inputs), size)
         picture = torch.lerp(given, uniform(size, request.seed), request.init_noise)
-    elif is_drafted(request):
-        picture = draft(request, models, size)
+    elif drafted:
+        picture = drafted.picture
     else:
         draw = flat if request.start == DRAFT else STARTS[request.start]
         picture = draw(size, request.seed) if draw else None
@@ -181,43 +229,69 @@ def start(request: Request, generator: Generator, models: Models, inputs: Inputs
 
 
 def is_drafted(request: Request) -> bool:
-    """Whether the run begins with a draft: it was not given a picture, and some words pull."""
-    pulls = any(prompt.weight > 0 for prompt in parse(request.prompt))
-    return request.start == DRAFT and not request.init and pulls
+    """Whether the run begins with a draft: it was given no picture, and words or sounds pull."""
+    return request.start == DRAFT and not request.init and any(_pulling(request))
 
 
-def draft(request: Request, models: Models, size: Size) -> Image:
-    """A first picture of the words that pull, in one pass."""
-    drafter, reader, goal, wanted = _drafting(request, models)
-    layout = lay_out(wanted[0].text) if len(wanted) == 1 else None
-    shown = zip(layout.things, layout.places, strict=True) if layout else ()
-    things = [(reader.embed_text([thing]), place) for thing, place in shown]
+def _pulling(request: Request) -> tuple[list[Prompt], list[Vector]]:
+    """What a draft can be drawn of: words, and embeddings in the space that the drafter reads."""
+    space = find("draft", DRAFTER).space
+    words = [prompt for prompt in parse(request.prompt) if prompt.weight > 0]
+    return words, [v for v in vectors(request) if v.weight > 0 and v.space == space]
+
+
+def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Drafted:
+    """A first picture of the words and sounds that pull, in one pass."""
+    _, size = sizes(request, factor)[0]
+    drafter, reader = _drafter(models)
+    words, others = _pulling(request)
+    said = [undress(prompt.text)[1] for prompt in words]
+    heard = [_embedding(vector, reader, inputs) for vector in others]
+    goal = _sum([*words, *others], [*(embed_words(reader, text) for text in said), *heard])
+    things = _things(reader, said, heard)
     drawn = drafter.start(goal, reader, size, request.seed, things)
     style, _ = undress(request.prompt)
-    return to_tensor(restyle(to_pixels(drawn), style, 1.0, request.seed)) if style else drawn
+    if not style:
+        return drawn
+    styled = to_tensor(restyle(to_pixels(drawn.picture), style, 1.0, request.seed))
+    return drawn._replace(picture=styled)
+
+
+def _things(reader: Clip, said: list[str], heard: list[Tensor]) -> list[tuple[Tensor, Place]]:
+    """What stands where, if that is more than one thing in the middle.
+
+    Grammar tells of a prompt; something said and something heard stand side by side.
+    """
+    if len(said) == 1 and not heard and (layout := lay_out(said[0])):
+        embedded = [embed_words(reader, thing) for thing in layout.things]
+        return list(zip(embedded, layout.places, strict=True))
+    if len(said) == len(heard) == 1:
+        return list(zip([embed_words(reader, said[0]), *heard], BESIDE, strict=True))
+    return []
 
 
 def cutout(request: Request, models: Models) -> Tensor:
     """(1, 4, 64, 64): what the words that pull name, alone, colours times alpha and alpha."""
-    drafter, reader, goal, _ = _drafting(request, models)
-    chosen = drafter.choose(drafter.draw(goal), goal, reader, request.seed)
+    drafter, reader = _drafter(models)
+    words, _ = _pulling(request)
+    goal = _sum(words, [embed_words(reader, undress(prompt.text)[1]) for prompt in words])
+    chosen, _ = drafter.choose(drafter.draw(goal), goal, reader, request.seed)
     return drafter.cutouts(goal)[chosen][None]
 
 
-def _drafting(request: Request, models: Models) -> tuple[Draft, Clip, Tensor, list[Prompt]]:
-    """Who drafts, who reads for it, the words that pull without their style, and where to."""
-    wanted = [
-        replace(prompt, text=undress(prompt.text)[1])
-        for prompt in parse(request.prompt)
-        if prompt.weight > 0
-    ]
+def _drafter(models: Models) -> tuple[Draft, Clip]:
+    """Who drafts, and who reads for it.
+
+    In full precision: with less, two manners that fit alike could swap from machine to machine.
+    """
     drafter = models.draft(DRAFTER)
-    # in full precision: with less, two manners that fit alike could swap from machine to machine
-    reader = models.clip(drafter.space, "float32")
-    weights = torch.tensor([[prompt.weight] for prompt in wanted], device=reader.device)
-    words = weights * reader.embed_text([prompt.text for prompt in wanted])
-    goal = torch.nn.functional.normalize(words.sum(dim=0, keepdim=True), dim=-1)
-    return drafter, reader, goal, wanted
+    return drafter, models.clip(drafter.space, "float32")
+
+
+def _sum(weighted: Sequence[Prompt | Vector], embedded: list[Tensor]) -> Tensor:
+    """(1, d), unit length: where all of them pull together."""
+    parts = [one.weight * goal for one, goal in zip(weighted, embedded, strict=True)]
+    return torch.nn.functional.normalize(torch.stack(parts).sum(dim=0), dim=-1)
 
 
 def match(
@@ -269,7 +343,7 @@ def targets(request: Request, clip: Clip, inputs: Inputs) -> list[Target]:
     found: list[tuple[str, Tensor, Prompt | Picture | Vector]] = [
         *[(prompt.text, embed_words(clip, prompt.text), prompt) for prompt in words(request)],
         *[(p.name, embed_picture(clip, _picture(p, inputs)), p) for p in request.pictures],
-        *[(v.name, _embedding(v, clip, inputs), v) for v in request.embeddings],
+        *[(v.name, _embedding(v, clip, inputs), v) for v in vectors(request)],
     ]
     slope_at = DISTANCES[request.distance][1]
     return [
@@ -337,6 +411,12 @@ def _mask(given: Given, inputs: Inputs) -> Mask:
     if given.sha256 not in inputs.masks:
         raise Refused("input.missing", "This edit needs its mask. Give it again.")
     return inputs.masks[given.sha256]
+
+
+def _wave(given: Sound, inputs: Inputs) -> Wave:
+    if given.sha256 not in inputs.sounds:
+        raise Refused("input.missing", f"The sound {given.name!r} is missing. Give it again.")
+    return inputs.sounds[given.sha256]
 
 
 def _embedding(given: Vector, clip: Clip, inputs: Inputs) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from app.catalog import CLIPS, GENERATORS
+from app.catalog import CLIPS, GENERATORS, SOUNDS
 from app.errors import Refused
 from generators.starts import STARTS
 from guidance.augment import AUGMENTATIONS, METHODS
@@ -64,6 +64,25 @@ class Vector(_Strict):
     name: str = Field(default="embedding", max_length=200)
     weight: Weight = 1.0
     stop: float | None = Field(default=None, ge=0)
+
+
+class Sound(Given):
+    """A sound as a prompt: which part of it (in seconds), who listens, and how it steers.
+
+    The hash is that of the part alone, so the same sound in another file is the same.
+    """
+
+    name: str = Field(default="sound", max_length=200)
+    encoder: str = "pocket"
+    start: float = Field(default=0.0, ge=0, le=86_400)
+    seconds: float = Field(default=30.0, gt=0, le=120)
+    weight: Weight = 1.0
+    stop: float | None = Field(default=None, ge=0)
+
+    @field_validator("encoder")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _choice("encoder", name)
 
 
 class Guide(_Strict):
@@ -127,6 +146,7 @@ class Request(_Strict):
     negative: str = ""
     pictures: tuple[Picture, ...] = Field(default=(), max_length=16)
     embeddings: tuple[Vector, ...] = Field(default=(), max_length=16)
+    sounds: tuple[Sound, ...] = Field(default=(), max_length=8)
     init: Given | None = None
     init_noise: Share = 0.0
     start: str = DRAFT
@@ -193,9 +213,11 @@ class Request(_Strict):
         weights = [prompt.weight for prompt in parse(self.prompt)]
         weights += [picture.weight for picture in self.pictures]
         weights += [vector.weight for vector in self.embeddings]
+        weights += [sound.weight for sound in self.sounds]
         if not any(weights):
             raise PromptError(
-                "prompt.empty", "Nothing steers the picture yet. Type a prompt, or give a picture."
+                "prompt.empty",
+                "Nothing steers the picture yet. Type a prompt, or give a picture or a sound.",
             )
         if self.distance == "directional" and not (self.init and parse(self.prompt)):
             raise ValueError(
@@ -223,6 +245,7 @@ class Request(_Strict):
             "the negative prompt": bool(self.negative),
             "pictures as prompts": bool(self.pictures),
             "embeddings": bool(self.embeddings),
+            "sounds": bool(self.sounds),
             "text_off": bool(self.regularise.text_off),
             "stops": any(prompt.stop is not None for prompt in parse(self.prompt)),
         }
@@ -233,6 +256,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "start": (DRAFT, *STARTS),
     "generator": tuple(GENERATORS),
     "clip": tuple(CLIPS),
+    "encoder": tuple(SOUNDS),
     "optimiser": tuple(OPTIMISERS),
     "schedule": tuple(SCHEDULES),
     "method": tuple(METHODS),

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SIDE = 64  # pixels of a drawing
 _RECALLED = 32  # pixels of what the memory holds of it
 _CHOICE = 3  # manners of drawing that a seed chooses from: those that fit the words best
+_WORSE = 0.05  # and of these none that fits less than the best by more (a cosine)
 _ON_PLAIN, _IN_PLACE = Place(0.5, 0.5, 0.86), Place(0.5, 0.56, 0.68)  # of a single thing
 _GREY = torch.tensor([150, 160, 170]) / 255  # behind light things when no ground is named
 _SAME = 0.25  # colours nearer than this are the same: a red apple keeps its green leaf
@@ -134,6 +136,13 @@ class Network(nn.Module):
         return self.clean(self.picture(codes))
 
 
+class Drafted(NamedTuple):
+    """A first picture, and how well it fits what was asked for (a cosine)."""
+
+    picture: Image
+    fit: float
+
+
 class Draft:
     """A frozen memory that draws what the embeddings of one CLIP say."""
 
@@ -181,17 +190,24 @@ class Draft:
         size: Size,
         seed: int,
         things: Sequence[tuple[Embedding, Place]] = (),
-    ) -> Image:
-        """(1, 3, *size): a draft that the clip finds fitting; the seed chooses among the best."""
+    ) -> Drafted:
+        """A draft, (1, 3, *size), that the clip finds fitting; the seed chooses among the best."""
         pictures = self.draw(embedding, things)
-        return extend(pictures[self.choose(pictures, embedding, clip, seed)][None], size)
+        chosen, fit = self.choose(pictures, embedding, clip, seed)
+        return Drafted(extend(pictures[chosen][None], size), fit)
 
     @torch.no_grad()
-    def choose(self, pictures: Image, embedding: Embedding, clip: Clip, seed: int) -> int:
-        """Which of the manners: the seed chooses among those that the clip likes best."""
+    def choose(
+        self, pictures: Image, embedding: Embedding, clip: Clip, seed: int
+    ) -> tuple[int, float]:
+        """Which of the manners, and how well it fits (a cosine).
+
+        The seed chooses among those that the clip likes best.
+        """
         seen = F.interpolate(pictures, (clip.side, clip.side), mode="bicubic").clamp(0, 1)
-        fitting = (clip.embed_image(seen) @ embedding[0]).argsort(descending=True)
-        return int(fitting[seed % _CHOICE])
+        fits, fitting = (clip.embed_image(seen) @ embedding[0]).sort(descending=True)
+        rank = seed % int((fits[:_CHOICE] >= fits[0] - _WORSE).sum())
+        return int(fitting[rank]), float(fits[rank])
 
 
 def _painted(cutout: Tensor, colour: Tensor) -> Tensor:

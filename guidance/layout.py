@@ -31,7 +31,7 @@ class Layout:
     places: tuple[Place, ...]
 
 
-_LEFT, _RIGHT = Place(0.27, 0.5, 0.46), Place(0.73, 0.5, 0.46)
+BESIDE = _LEFT, _RIGHT = Place(0.27, 0.5, 0.46), Place(0.73, 0.5, 0.46)
 _HIGH, _LOW = Place(0.5, 0.27, 0.46), Place(0.5, 0.73, 0.46)
 _ROWS = {
     2: (_LEFT, _RIGHT),

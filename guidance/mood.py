@@ -69,7 +69,7 @@ def feel(wave: Wave) -> Mood:
     speech) is not musical: it has no words. Under four seconds a beat is rarely found, under two
     there is too little of anything. One sound repeated like a clock has a tempo, but is no music.
     """
-    loudness = _loudness(wave)
+    loudness = level(wave)
     if loudness < SILENT:
         return Mood(loudness)
     mel = _mel(wave)
@@ -99,15 +99,15 @@ def strength(wave: Wave, times: ArrayLike) -> Array:
     Half of it is loudness, half the beginnings of sounds, which fade within a quarter of a second.
     """
     asked = np.asarray(times, dtype=np.float64)
-    if _loudness(wave) < SILENT:
+    if level(wave) < SILENT:
         return np.zeros_like(asked)
     envelope = _envelope(_mel(wave))
     flash = np.maximum(envelope / max(envelope.max(), LEAST_ONSET), 0)
     fade = 0.1 ** (_HOP / RATE / 0.25)  # to a tenth in a quarter of a second
     for frame in range(1, len(flash)):
         flash[frame] = max(flash[frame], flash[frame - 1] * fade)
-    level = _librosa().feature.rms(y=wave, frame_length=_FRAME, hop_length=_HOP)[0]
-    loud = np.sqrt(level / level.max())  # the ear's loudness grows slower than amplitude
+    power = _librosa().feature.rms(y=wave, frame_length=_FRAME, hop_length=_HOP)[0]
+    loud = np.sqrt(power / power.max())  # the ear's loudness grows slower than amplitude
     seconds = np.arange(len(flash)) * _HOP / RATE
     return np.interp(asked, seconds, (loud[: len(flash)] + flash) / 2, left=0, right=0)
 
@@ -150,7 +150,7 @@ _FPS = RATE / _HOP  # frames a second
 LEAST_ONSET = 0.15  # of the envelope: what is weaker throughout is noise, not soft onsets
 
 
-def _loudness(wave: Wave) -> float:
+def level(wave: Wave) -> float:
     """RMS in dB below full scale, FLOOR at least; a constant offset cannot be heard."""
     samples = np.asarray(wave, dtype=np.float64)
     power = float(samples.var()) if len(samples) else 0.0
@@ -416,11 +416,11 @@ def _worded(mood: Mood, rate: float) -> Mood:
     excited, pleasant = _excitement(mood, rate), _pleasure(mood)
     side = int(pleasant > 0.25) - int(pleasant < -0.25)
     corner = _CORNERS[side, excited >= 0.45]
-    level = next(word for below, word in _EXCITED if excited < below)
+    energy = next(word for below, word in _EXCITED if excited < below)
     dark = "warm" if side > 0 else "dark"
     tone = dark if mood.brightness < _DARK else "bright" if mood.brightness > _BRIGHT else ""
     rhythm = "rhythmic" if mood.percussive > 0.5 and mood.tempo else ""
-    words = tuple(word for word in (level, corner.word, tone, rhythm) if word)
+    words = tuple(word for word in (energy, corner.word, tone, rhythm) if word)
     return replace(mood, words=words, palette=_palette(corner.hue, excited, pleasant))
 
 

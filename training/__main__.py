@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from training import clip, data, draft, examiner, vqgan
+from training import clip, data, draft, examiner, recordings, sound, vqgan
 from training.course import Course
 from training.imagenet import Features, efficientnet_lite, fill_tower
 from training.measure import Exam
@@ -20,6 +20,7 @@ from training.pupil import (
     Pupil,
     export,
     load_exported,
+    quicken,
     start_from_imagenet,
     start_projection,
     tokenizer,
@@ -156,6 +157,7 @@ def train_examiner(args: argparse.Namespace) -> None:
     plan = begin_course(examiner.Plan, args)
     net = examiner.Examiner()
     fill_tower(net.tower, "lite2")
+    quicken(net.tower)
     state = examiner.new_state(net, plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")
@@ -170,17 +172,39 @@ def train_examiner(args: argparse.Namespace) -> None:
     examiner.train(plan, state, scenes, args.out, report)
 
 
+def train_sound(args: argparse.Namespace) -> None:
+    """Train for the space of a trained CLIP, and leave the model in OUT/sound."""
+    plan = begin_course(sound.Plan, args)
+    reader, library = load_exported(args.clip), data.load(args.cache)
+    album = sound.collect(recordings.trained_on(args.cache), plan.made, plan.seed)
+    goals = sound.find_goals(sorted(album.trained), reader, library.part(lambda p: not p.held_out))
+    net = sound.new_network(goals.texts.shape[1])
+    state = sound.new_state(net, plan)
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
+    asked = sound.questions(album, recordings.tested_on(args.cache), plan.seed)
+
+    def report() -> dict[str, float]:
+        sound.export(state.mean, args.out / "sound", "pocket", goals.labels)
+        return sound.answers(state.mean, goals, asked)
+
+    lessons = sound.Lessons(album, goals.labels, plan)
+    sound.train(plan, state, lessons, goals, args.out, report)
+
+
 def train_all(args: argparse.Namespace) -> None:
     """Fetch the data, train every model in turn, and put the results where the program looks.
 
     A training that was stopped goes on where it was, and one that is done is not done again.
     """
     fetch_data(args)
-    for name in ("clip", "vqgan", "draft"):  # the draft reads with the CLIP
+    for name in ("clip", "vqgan", "draft", "sound"):  # the last two speak the CLIP's language
         place = args.out / name
         if not (place / "done").exists():
             again = ["--resume"] if (place / "checkpoint.pt").exists() else []
-            reader = ["--clip", str(args.out / "clip" / "clip")] if name == "draft" else []
+            reader = (
+                ["--clip", str(args.out / "clip" / "clip")] if name in ("draft", "sound") else []
+            )
             words = ["--cache", str(args.cache), name, "--out", str(place), *again, *reader]
             TASKS[name](read_command(words))
             (place / "done").touch()
@@ -203,6 +227,7 @@ TRAININGS = (
     ("clip", 85.0, "CLIP"),
     ("vqgan", 75.0, "VQGAN"),
     ("draft", 55.0, "draft network"),
+    ("sound", 40.0, "sound encoder"),
     ("examiner", 60.0, "examiner of the benchmarks"),
 )
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -211,6 +236,7 @@ TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "clip": train_clip,
     "vqgan": train_vqgan,
     "draft": train_draft,
+    "sound": train_sound,
     "examiner": train_examiner,
     "measure": measure_clip,
 }
@@ -236,7 +262,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
-        if name == "draft":
+        if name in ("draft", "sound"):
             task.add_argument("--clip", type=Path, default=Path("weights/clip"), help="its reader")
     task = tasks.add_parser("measure", help="measure an exported CLIP on held-out pictures")
     task.add_argument("--weights", type=Path, default=Path("weights/clip"), help="its folder")

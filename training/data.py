@@ -164,23 +164,31 @@ def load(cache: Path = CACHE) -> Library:
 
 def fetch(cache: Path) -> None:
     """Fetch npm and Debian packages that are missing, unpack them, and note their SHA-256."""
-    (cache / "deb").mkdir(parents=True, exist_ok=True)  # dpkg makes the last folder only
+    cache.mkdir(parents=True, exist_ok=True)
     missing = [p for p in NPM if not (cache / "node_modules" / p).exists()]
     if missing:
         run_tool(["npm", "install", "--no-audit", "--no-fund", *missing], cache)
     for package in tqdm(DEBIAN, desc="Debian packages"):
+        fetch_debian(cache, package)
+    (cache / "sha256.json").write_text(json.dumps(dict(hashes(cache)), indent=1))
+
+
+def fetch_debian(cache: Path, package: str) -> Path:
+    """Fetch a Debian package if it is not there yet; return the folder where its files lie."""
+    home = cache / "deb" / package
+    if not home.exists():
+        home.parent.mkdir(parents=True, exist_ok=True)  # dpkg makes the last folder only
         if not list(cache.glob(f"{package}_*.deb")):
             run_tool(["apt-get", "download", package], cache)
-        if not (cache / "deb" / package).exists():
-            archive = str(next(cache.glob(f"{package}_*.deb")))
-            run_tool(["dpkg", "-x", archive, str(cache / "deb" / package)], cache)
-    (cache / "sha256.json").write_text(json.dumps(dict(hashes(cache)), indent=1))
+        archive = str(next(cache.glob(f"{package}_*.deb")))
+        run_tool(["dpkg", "-x", archive, str(home)], cache)
+    return home
 
 
 def run_tool(command: list[str], folder: Path) -> None:
     """Run a package tool, or say plainly that it is missing or what it answered."""
     if shutil.which(command[0]) is None:
-        raise FileNotFoundError(f"{command[0]} is needed to fetch the pictures. Install it first.")
+        raise FileNotFoundError(f"{command[0]} is needed to fetch the data. Install it first.")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ChildProcessError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")

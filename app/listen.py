@@ -1,0 +1,77 @@
+"""One `listen` at the command line: a sound, and words beside it, become a picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from app import listening, options
+from app.generate import NOT_BEGUN, Tell, choose_device, make_picture, prepare
+from app.listening import Heard, Steering
+from app.models import Models
+from app.options import Typed
+from app.sounds import open_sound
+from app.stopping import Stopped, stoppable, terminable
+from app.terminal import hush, tell
+from guidance.prompt import clean
+
+# Options that become fields of the request, as `options.fields` reads them.
+_SETTINGS = ("seed", "size", "steps", "views", "generator", "clip", "precision", "chunk", "threads")
+
+
+def listen(typed: Typed) -> list[Path]:
+    """Make a picture of a sound, or only say what is heard in it (`plan`).
+
+    Raises as `app.generate.generate` does.
+    """
+    say: Tell = hush if typed.get("quiet") else tell
+    try:
+        with terminable():
+            models = Models(choose_device(typed.get("device")))
+            heard = hear(typed, models)
+            for sentence in heard.told().values():
+                tell(sentence) if typed.get("plan") else say(sentence)
+            if typed.get("plan"):
+                return []
+            settings = options.fields(
+                {name: typed[name] for name in _SETTINGS if name in typed}, options.Shelf()
+            )
+            if settings.get("seed") == -1:
+                del settings["seed"]
+            asked = listening.order(
+                heard,
+                steering(heard, typed),
+                typed.get("text", ""),
+                text_weight=typed.get("weight_text", 1.0),
+                quality=typed.get("quality", "normal"),
+                **settings,
+            )
+            (job,) = prepare(asked, models, typed, say)
+    except KeyboardInterrupt:
+        raise Stopped(NOT_BEGUN) from None
+    with stoppable() as check:
+        return [make_picture(job, typed, say, check)]
+
+
+def hear(typed: Typed, models: Models) -> Heard:
+    """Read the sound and listen to it. Raises `Refused`."""
+    path = Path(typed["sound"])
+    sound = open_sound(path, start=typed.get("begin", 0.0), seconds=typed.get("seconds", 30.0))
+    return listening.hear(
+        sound,
+        clean(path.name)[:200],
+        models,
+        encoder="" if typed.get("no_sound") else typed.get("encoder", listening.ENCODER),
+        speech="" if typed.get("no_speech") else typed.get("speech", listening.SPEECH),
+        mood=not typed.get("no_mood"),
+    )
+
+
+def steering(heard: Heard, typed: Typed) -> Steering:
+    """What steers by itself, and what was typed instead."""
+    found = listening.suggest(heard)
+    if "words" in typed:
+        found = replace(found, words=typed["words"])
+    if "weight_sound" in typed:
+        found = replace(found, sound=typed["weight_sound"])
+    return found

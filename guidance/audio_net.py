@@ -1,0 +1,126 @@
+"""The pocket sound encoder: what is heard in two seconds, as a direction in a CLIP's space.
+
+A log-mel spectrogram is a picture of a sound, so the network is one for pictures with one colour
+(EfficientNet-Lite0, as in the pocket CLIP); what it finds is turned into the CLIP's own numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from timm.models import efficientnet
+from torch import Tensor, nn
+
+from guidance.audio import Wave
+from guidance.clip import Embedding
+
+RATE = 16_000  # Hz
+WINDOW, STRIDE = 2.0, 1.0  # seconds: how long a window is, how far the next one begins
+TOWER = "tf_efficientnet_lite0"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+_FFT, _HOP, _MELS = 512, 160, 64
+_LOWEST, _HIGHEST = 50.0, 7_800.0  # Hz
+_FLOOR = 1e-6  # of a window's loudest cell: what is 60 dB below it is not heard
+_CHUNK = 16  # windows at a time
+
+
+class Network(nn.Module):
+    """Windows become directions."""
+
+    filters: Tensor
+
+    def __init__(self, width: int, tower: str = TOWER) -> None:
+        """Random weights; `width` numbers a direction, `tower` one of timm's EfficientNets."""
+        super().__init__()
+        self.tower = getattr(efficientnet, tower)(pretrained=False, num_classes=0, in_chans=1)
+        self.speak = nn.Linear(self.tower.num_features, width)
+        self.register_buffer("filters", mel_filters(), persistent=False)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """(n, samples), -1..1 -> (n, width), unit length."""
+        return self.name(self.look(waves))
+
+    def name(self, seen: Tensor) -> Tensor:
+        """(n, 1, mels, frames), as `look` shows it -> (n, width), unit length."""
+        return F.normalize(self.speak(self.tower(seen)).float(), dim=-1)
+
+    def look(self, waves: Tensor) -> Tensor:
+        """(n, samples) -> (n, 1, mels, frames): log power, each window standardised by itself.
+
+        So loudness does not count, nor what is in the next window.
+        """
+        bell = torch.hann_window(_FFT, device=waves.device)
+        waves = F.pad(waves[:, None], (_FFT // 2, _FFT // 2), mode="reflect")[:, 0]
+        power = torch.stft(waves, _FFT, _HOP, window=bell, center=False, return_complex=True)
+        mels = self.filters @ power.abs().square()
+        loudest = mels.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        seen = (mels / loudest).clamp(min=_FLOOR).log()
+        mean, spread = seen.mean(dim=(1, 2), keepdim=True), seen.std(dim=(1, 2), keepdim=True)
+        return ((seen - mean) / spread.clamp(min=0.1))[:, None]
+
+
+def mel_filters() -> Tensor:
+    """(mels, bins): triangles evenly spaced on the mel scale (O'Shaughnessy 1987)."""
+    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (_LOWEST, _HIGHEST))
+    edges = 700 * (10 ** (torch.linspace(low, high, _MELS + 2) / 2595) - 1)
+    bins = torch.linspace(0, RATE / 2, _FFT // 2 + 1)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+class Ear:
+    """A frozen sound encoder: an `AudioEncoder` (see `guidance.audio`)."""
+
+    rate = RATE
+
+    def __init__(self, network: Network, *, space: str) -> None:
+        """Freeze a network. `space` names the CLIP whose directions it has learned."""
+        self.network, self.space = network.eval().requires_grad_(False), space
+
+    def windows(self, wave: Wave) -> list[tuple[float, float]]:
+        """Start and end in seconds of each window; a short sound is one window."""
+        seconds = len(wave) / self.rate
+        last = max(0.0, seconds - WINDOW)
+        starts = [i * STRIDE for i in range(math.ceil(last / STRIDE))] + [last]
+        return [(start, min(seconds, start + WINDOW)) for start in starts]
+
+    @torch.no_grad()
+    def embed(self, wave: Wave) -> Embedding:
+        """(samples,) -> (windows, d), unit length; no window changes another's."""
+        pieces = self._cut(wave).split(_CHUNK)
+        return torch.cat([self.network(piece) for piece in pieces])
+
+    def _cut(self, wave: Wave) -> Tensor:
+        """(windows, samples): each window whole; a sound shorter than one ends in silence."""
+        length = round(WINDOW * self.rate)
+        starts = [round(start * self.rate) for start, _ in self.windows(wave)]
+        pieces = [torch.from_numpy(wave[start : start + length]) for start in starts]
+        whole = torch.stack([F.pad(piece, (0, length - len(piece))) for piece in pieces])
+        return whole.to(self._device)
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+
+def load(path: Path, device: str = "cpu") -> Ear:
+    """Read a folder with `config.json` and `model.safetensors`, as `training.sound` writes it.
+
+    Raises ValueError when the weights do not fit.
+    """
+    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    network = Network(config["width"], config["tower"])
+    weights = {key: value.float() for key, value in load_file(path / WEIGHTS).items()}
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"The weights in {path} are another network's: {error}") from error
+    return Ear(network.to(device), space=config["space"])
