@@ -1,12 +1,16 @@
 """Where is it? Words become a region of a picture, and a picture becomes words.
 
 First many crops are compared with the words, and give a map of where to look. From there GrabCut
-(Rother, Kolmogorov and Blake, SIGGRAPH 2004) proposes regions that end where colours do. Each is
-cut out, laid on plain paper, and the CLIP says which looks most like the words.
+(Rother, Kolmogorov and Blake, SIGGRAPH 2004) proposes regions that end where colours do. So do
+pieces of like colour, grown from the pixels up, whatever the words are: where a CLIP that knows
+drawings looks at a photograph, its map is often wrong. Each region is cut out, laid on plain paper,
+and the CLIP says which looks most like the words; what is large, has an edge all around and lies
+within the frame is more likely a thing.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +37,13 @@ _SEEDS = ((0.25, 0.6, 0.85), (0.15, 0.5, 0.9), (0.35, 0.7, 0.9))  # surely not; 
 _BOXES, _WIDER = 6, 3  # crops that become boxes to search in; how many of them also a little wider
 _REACH = 8  # pixels around a region that may yet become part of it
 _AREA = (0.004, 0.9)  # what part of the picture a thing may cover
-_WHOLENESS = 0.05  # cosine for e times the area: all of a thing rather than the best part of it
+# What makes a region a thing, as cosine: e times the area (all of it rather than its best part);
+# e times as steep a picture along its border as elsewhere; all of the frame touched (a ground).
+_WHOLENESS, _BORDER, _FRAME = 0.05, 0.2, 0.1
+_PIECES, _LEAST_PIECE = 24, 0.01  # pieces to look at, the best as things; their least area
+_GROWTH = 1.1  # a piece is kept if what it was joined into is so many times as large
+_CHROMA = 2.0  # a difference in colour counts so many times one in lightness
+_ALIKE = 0.92  # intersection over union of regions that are one
 _FRAMES = ("{}", "a {}", "a picture of a {}")
 _GROUNDS = (
     *("a picture", "a plain background", "a blue background", "a white background"),
@@ -58,12 +68,14 @@ def find(clip: Clip, pixels: Pixels, goals: Embedding) -> Found | None:
     enough, `names` can tell.
     """
     small = _small(pixels)
+    steep = _steepness(small)
     candidates = [region for region in _propose(clip, small, goals) if _is_fair(region)]
+    candidates += _best_pieces(small, steep)
     if not candidates:
         return None
     embeddings = embed_cutouts(clip, small, candidates)
-    areas = torch.tensor([region.mean() for region in candidates], dtype=torch.float32)
-    best = int((_nearness(embeddings, goals).cpu() + _WHOLENESS * areas.log()).argmax())
+    shapes = torch.tensor([_thingness(region, steep) for region in candidates])
+    best = int((_nearness(embeddings, goals).cpu() + shapes).argmax())
     region = _refine(small, candidates[best], _REACH)
     side = min(_FINE, max(pixels.shape))
     if side > _SIDE:
@@ -259,3 +271,122 @@ def _tidy(region: Region) -> Region | None:
 def _is_fair(region: Region) -> bool:
     least, most = _AREA
     return bool(least < region.mean() < most)
+
+
+# --- pieces -------------------------------------------------------------------------------------
+
+
+def _lab(pixels: Pixels) -> NDArray[np.float32]:
+    """(h, w, 3): lightness 0..100, and two axes of colour."""
+    lab: NDArray[np.float32] = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return lab
+
+
+def _steepness(pixels: Pixels) -> NDArray[np.float32]:
+    """(h, w): how fast lightness and colour change."""
+    lab = _lab(pixels)
+    slopes = [cv2.Sobel(lab, cv2.CV_32F, *way) for way in ((1, 0), (0, 1))]
+    steep: NDArray[np.float32] = np.sqrt(sum(np.square(slope).sum(axis=2) for slope in slopes))
+    return steep
+
+
+def _thingness(region: Region, steep: NDArray[np.float32]) -> float:
+    """How much a region's form speaks for a thing, to be added to a cosine."""
+    frame = np.concatenate((region[0], region[-1], region[:, 0], region[:, -1])).mean()
+    edge = _edge(region, steep)
+    return float(_WHOLENESS * np.log(region.mean()) + _BORDER * edge - _FRAME * frame)
+
+
+def _edge(region: Region, steep: NDArray[np.float32]) -> float:
+    """How much steeper the picture is along a region's border than elsewhere; 0 is no edge."""
+    mask, box = region.astype(np.uint8), np.ones((3, 3), np.uint8)
+    border = cv2.dilate(mask, box) > cv2.erode(mask, box)
+    return float(np.log((steep[border].mean() + 1) / (steep.mean() + 1)))
+
+
+def _best_pieces(pixels: Pixels, steep: NDArray[np.float32]) -> list[Region]:
+    """The pieces that are most like things, each once."""
+    tidied = (_tidy(piece) for piece in _pieces(pixels))
+    fair = [
+        piece
+        for piece in tidied
+        if piece is not None and _is_fair(piece) and _edge(piece, steep) > 0
+    ]
+    chosen: list[Region] = []
+    for piece in sorted(fair, key=lambda piece: -_thingness(piece, steep)):
+        if len(chosen) == _PIECES:
+            break
+        if all((piece & one).sum() < _ALIKE * (piece | one).sum() for one in chosen):
+            chosen.append(piece)
+    return chosen
+
+
+def _pieces(pixels: Pixels) -> Iterator[Region]:
+    """Regions of like colour, each as it was just before it was joined with something large."""
+    colours = cv2.GaussianBlur(_lab(pixels), (0, 0), 0.7) * (1, _CHROMA, _CHROMA)
+    sizes, joined = _join(colours)
+    count = len(sizes) - len(joined)
+    starts, wholes = [0] * len(sizes), [0] * len(sizes)
+    # numbered so that the pixels of each region follow one another
+    for node in reversed(range(count, len(sizes))):
+        one, two = joined[node - count]
+        starts[one], starts[two] = starts[node], starts[node] + sizes[one]
+        wholes[one] = wholes[two] = sizes[node]
+    place = np.array(starts[:count]).reshape(colours.shape[:2])
+    for node in range(count, len(sizes)):
+        if sizes[node] >= _LEAST_PIECE * count and wholes[node] > _GROWTH * sizes[node]:
+            yield (place >= starts[node]) & (place < starts[node] + sizes[node])
+
+
+Colour = tuple[float, float, float]
+
+
+def _join(colours: NDArray[np.floating[Any]]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Join neighbours until one is left, always those whose joining adds the least variance.
+
+    Beaulieu and Goldberg, PAMI 1989. Returns the sizes of all regions that ever were, the pixels of
+    `colours` (h, w, 3) first, and of which two each of the others was made.
+    """
+    height, width = colours.shape[:2]
+    ids = np.arange(height * width).reshape(height, width)
+    sides = ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:]))
+    pairs = [pair for one, two in sides for pair in zip(one.flat, two.flat, strict=True)]
+    means: list[Colour] = [(a, b, c) for a, b, c in colours.reshape(-1, 3).tolist()]
+    sizes, joined = [1] * len(means), list[tuple[int, int]]()
+    near: list[set[int]] = [set() for _ in means]
+    gone: set[int] = set()
+    queue = []
+    for one, two in ((int(one), int(two)) for one, two in pairs):
+        near[one].add(two)
+        near[two].add(one)
+        queue.append((_price(means[one], 1, means[two], 1), one, two))
+    heapq.heapify(queue)
+    while queue:
+        _, one, two = heapq.heappop(queue)
+        if one in gone or two in gone:
+            continue
+        gone |= {one, two}
+        new, size = len(sizes), sizes[one] + sizes[two]
+        mean = _mix(means[one], sizes[one], means[two], sizes[two])
+        around = (near[one] | near[two]) - {one, two}
+        joined.append((one, two))
+        sizes.append(size)
+        means.append(mean)
+        near.append(around)
+        for other in around:
+            near[other] -= {one, two}
+            near[other].add(new)
+            heapq.heappush(queue, (_price(mean, size, means[other], sizes[other]), new, other))
+    return sizes, joined
+
+
+def _mix(one: Colour, many: int, two: Colour, more: int) -> Colour:
+    """The mean colour of two regions."""
+    a, b, c = ((x * many + y * more) / (many + more) for x, y in zip(one, two, strict=True))
+    return a, b, c
+
+
+def _price(one: Colour, many: int, two: Colour, more: int) -> float:
+    """How much the squared distances to the mean grow when two regions become one (Ward, 1963)."""
+    apart = (one[0] - two[0]) ** 2 + (one[1] - two[1]) ** 2 + (one[2] - two[2]) ** 2
+    return apart * many * more / (many + more)

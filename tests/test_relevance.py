@@ -109,3 +109,53 @@ def test_a_cutout_lies_on_paper(reader: Clip) -> None:
     laid = relevance._lay(pixels, where, 96)
     assert laid[0, 0].tolist() == [250, 250, 250]
     assert np.abs(laid[48, 48] - RED).max() < 2
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def speckled(pixels: Pixels) -> Pixels:
+    """The same with the grain of a photograph."""
+    grain = np.random.default_rng(0).integers(-8, 9, pixels.shape)
+    return (pixels.astype(int) + grain).clip(0, 255).astype(np.uint8)
+
+
+def test_a_thing_of_one_colour_is_one_of_the_pieces() -> None:
+    pixels = canvas(BLUE, 96, 128)
+    wheres = [disc(pixels, 34, 40, 20, RED), disc(pixels, 92, 60, 14, YELLOW)]
+    pieces = list(relevance._pieces(speckled(pixels)))
+    for where in wheres:
+        assert max(overlap(piece, where) for piece in pieces) > 0.9
+
+
+def test_neighbours_of_like_colour_are_joined_first() -> None:
+    row = np.array([0, 1, 50, 52, 90], np.float32)
+    colours = np.repeat(row[None, :, None], 3, axis=2)
+    sizes, joined = relevance._join(colours)
+    assert [set(pair) for pair in joined] == [{0, 1}, {2, 3}, {6, 4}, {5, 7}]
+    assert sizes == [1, 1, 1, 1, 1, 2, 2, 3, 5]
+
+
+def test_what_has_an_edge_around_it_within_the_frame_is_more_of_a_thing() -> None:
+    pixels = canvas(BLUE, 96, 128)
+    whole = disc(pixels, 64, 48, 24, RED)
+    steep = relevance._steepness(pixels)
+    half, ground = whole & (np.arange(128) < 64), ~whole
+    likes = [relevance._thingness(region, steep) for region in (whole, half, ground)]
+    assert likes[0] == max(likes)
+    shifted = np.roll(whole, 30, axis=1)  # as large, but over nothing
+    assert relevance._thingness(shifted, steep) < likes[1]
+
+
+def test_pieces_differ_from_each_other_and_are_few() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    pixels = cv2.resize(pixels, (128, 96), interpolation=cv2.INTER_CUBIC)
+    pieces = relevance._best_pieces(pixels, relevance._steepness(pixels))
+    assert 4 < len(pieces) <= 24
+    for number, piece in enumerate(pieces):
+        assert all(overlap(piece, other) < 0.92 for other in pieces[:number])
+
+
+def test_a_picture_of_one_colour_has_no_piece_that_is_a_thing() -> None:
+    flat = canvas(GREEN, 30, 40)
+    assert relevance._best_pieces(flat, relevance._steepness(flat)) == []
