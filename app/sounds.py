@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import av
 import av.subtitles.stream  # by itself it would, when the child can open no file any more
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
-import soxr  # type: ignore[import-untyped]
+import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from app import media, saving

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faster_whisper import WhisperModel  # type: ignore[import-untyped]
-from faster_whisper.audio import pad_or_trim  # type: ignore[import-untyped]
-from faster_whisper.tokenizer import Tokenizer  # type: ignore[import-untyped]
-from faster_whisper.vad import VadOptions, get_speech_timestamps  # type: ignore[import-untyped]
+from faster_whisper import WhisperModel
+from faster_whisper.audio import pad_or_trim
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from guidance.audio import Wave
 

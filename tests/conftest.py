@@ -193,6 +193,22 @@ def tiny_drafter() -> Any:
 
 
 @pytest.fixture(scope="session")
+def tiny_ear() -> Any:
+    """A sound encoder of seeded random weights that speaks as the tiny CLIP does."""
+    from guidance.audio_net import Ear, Network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(TINY_CLIP["embed_dim"], "test_efficientnet")
+        ramp = torch.linspace(0, 1, 32_000)
+        chirps = (40_000 * torch.rand(8, 1) * ramp.square()).sin()
+        with torch.no_grad():  # what it says of any sound alike is taken out, so that sounds differ
+            network.eval()
+            network.speak.bias -= network.speak(network.tower(network.look(chirps))).mean(0)
+    return Ear(network, space="pocket")
+
+
+@pytest.fixture(scope="session")
 def tiny_vqgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small VQGAN of the published layout, seeded random weights, two to one."""
     folder = tmp_path_factory.mktemp("tiny-vqgan")

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,13 @@ from app.errors import Refused
 from app.images import to_pixels
 from app.pipeline import Inputs
 from app.request import Request, make_request
+from app.sounds import RATE, at_rate
 from generators import vqgan
 from generators.base import Generator
 from generators.pixels import Pixels
 from guidance import clip, draft
+from guidance.audio import AudioEncoder, Wave, whole
+from guidance.audio_net import Ear
 
 HASH, OTHER = "0" * 64, "1" * 64
 SMALL: dict[str, Any] = {
@@ -30,11 +34,13 @@ SMALL: dict[str, Any] = {
 class Tiny:
     """Models of a test: tiny, real, and loaded once."""
 
-    def __init__(self, clip_folder: Path, vqgan_folder: Path, drafter: draft.Draft) -> None:
+    def __init__(
+        self, clip_folder: Path, vqgan_folder: Path, drafter: draft.Draft, ear: Ear
+    ) -> None:
         """Load them."""
         self.seer = clip.load(clip_folder, space="pocket")
         self.network = vqgan.load(vqgan_folder)
-        self.drafter = drafter
+        self.drafter, self.ear = drafter, ear
 
     def generator(self, name: str, precision: str) -> Generator:
         """Pixels, or the tiny VQGAN under the pocket's name."""
@@ -48,10 +54,20 @@ class Tiny:
         """A draft network that has learned nothing."""
         return self.drafter
 
+    def sound(self, name: str) -> AudioEncoder:
+        """A small ear, whatever is asked for."""
+        return self.ear
+
 
 @pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_vqgan: Path, tiny_drafter: draft.Draft) -> Tiny:
-    return Tiny(tiny_clip, tiny_vqgan, tiny_drafter)
+def models(tiny_clip: Path, tiny_vqgan: Path, tiny_drafter: draft.Draft, tiny_ear: Ear) -> Tiny:
+    return Tiny(tiny_clip, tiny_vqgan, tiny_drafter, tiny_ear)
+
+
+def _sound(seed: int) -> Wave:
+    """Two seconds of a tone, as they come from a file."""
+    time = np.arange(2 * RATE) / RATE
+    return (0.3 * np.sin(2 * np.pi * 300 * (1 + seed) * time)).astype(np.float32)
 
 
 def _inputs(models: Tiny) -> Inputs:
@@ -60,7 +76,7 @@ def _inputs(models: Tiny) -> Inputs:
         for seed, digest in enumerate([HASH, OTHER])
     }
     vector = F.normalize(torch.ones(1, 32), dim=-1)
-    return Inputs(pictures, {HASH: vector})
+    return Inputs(pictures, {HASH: vector}, sounds={HASH: _sound(0), OTHER: _sound(4)})
 
 
 def _picture(models: Tiny, **given: Any) -> torch.Tensor:
@@ -97,6 +113,8 @@ def test_a_run_uses_the_draft_network_only_when_it_drafts() -> None:
     assert kinds() == [*plain, ("draft", "pocket")]
     assert kinds(start="flat") == kinds(init={"sha256": HASH}) == plain
     assert kinds(prompt="", pictures=({"sha256": HASH},)) == plain
+    heard = kinds(prompt="", sounds=(SOUND,))
+    assert heard == [*plain, ("sound", "pocket"), ("draft", "pocket")]
     another = kinds(clips=({"name": "ViT-B-32-openai"},))
     assert another[1:] == [("clip", "ViT-B-32-openai"), ("draft", "pocket"), ("clip", "pocket")]
 
@@ -150,6 +168,136 @@ def test_an_embedding_of_another_space_is_refused_with_the_way_out(models: Tiny)
     vector = {"sha256": HASH, "space": "vit-b-32", "name": "rain"}
     with pytest.raises(Refused, match=r"belongs to the CLIP 'vit-b-32'.* or use words instead"):
         _picture(models, embeddings=(vector,))
+
+
+# --- sounds ----------------------------------------------------------------------------------
+
+SOUND: dict[str, Any] = {"sha256": HASH, "name": "dog.wav"}
+
+
+def test_a_sound_becomes_a_target_in_its_place_with_its_weight_and_stop(models: Tiny) -> None:
+    request = make_request({
+        **SMALL,
+        "sounds": ({**SOUND, "weight": 0.5, "stop": 0.2}, {"sha256": OTHER, "weight": -1.0}),
+        "embeddings": ({"sha256": HASH, "space": "pocket", "name": "rain"},),
+    })  # fmt: skip
+    inputs = pipeline.listen(request, models, _inputs(models))
+    found = pipeline.targets(request, models.seer, inputs)
+    assert [(target.name, target.weight, target.stop) for target in found] == [
+        ("a fox", 1, None), ("rain", 1, None), ("dog.wav", 0.5, 0.2), ("sound", -1, None),
+    ]  # fmt: skip
+    heard = whole(models.ear, at_rate(_sound(0), models.ear.rate))
+    assert torch.equal(found[2].embedding, heard)
+    assert not torch.allclose(found[3].embedding, heard, atol=0.1)
+
+
+def test_a_sound_pulls_beside_words_and_both_losses_are_to_be_seen(models: Tiny) -> None:
+    request = make_request({**SMALL, "sounds": (SOUND,)})
+    first = next(pipeline.run(request, models, _inputs(models)))
+    assert set(first.losses) == {"a fox", "dog.wav", "pull to the start"}
+    assert not torch.equal(_picture(models, start="flat"), _picture(models, **_by(start="flat")))
+
+
+def _by(sha256: str = HASH, **given: Any) -> dict[str, Any]:
+    return {"sounds": ({**SOUND, "sha256": sha256},), **given}
+
+
+def test_every_sound_pulls_elsewhere_and_the_same_one_to_the_same_place(models: Tiny) -> None:
+    alone = {"prompt": "", "start": "flat"}
+    one, again = (_picture(models, **_by(**alone)) for _ in range(2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, _picture(models, **_by(OTHER, **alone)))
+
+
+def test_what_a_sound_is_called_steers_nothing(models: Tiny) -> None:
+    renamed = {**SOUND, "name": "cat.wav"}
+    assert torch.equal(
+        _picture(models, **_by(prompt="")), _picture(models, prompt="", sounds=(renamed,))
+    )
+
+
+def test_a_stronger_sound_pulls_more_and_one_of_weight_0_not_at_all(models: Tiny) -> None:
+    def made(weight: float) -> torch.Tensor:
+        return _picture(models, start="flat", sounds=({**SOUND, "weight": weight},))
+
+    plain = _picture(models, start="flat")
+    assert torch.equal(made(0.0), plain)
+    assert not torch.equal(made(0.5), plain)
+    assert not torch.equal(made(0.5), made(5.0))
+
+
+def test_a_sound_alone_begins_with_a_draft_of_what_it_is(models: Tiny) -> None:
+    drafted = _first(models, **_by(prompt=""))
+    assert not torch.equal(drafted, _first(models, **_by(prompt="", start="flat")))
+    assert not torch.equal(drafted, _first(models, **_by(OTHER, prompt="")))
+    heard = whole(models.ear, at_rate(_sound(0), models.ear.rate))
+    expected = models.drafter.start(heard, models.seer, (32, 32), SMALL["seed"])
+    assert torch.equal(drafted, expected.picture)
+
+
+def test_what_is_said_and_what_is_heard_stand_side_by_side_in_the_draft(models: Tiny) -> None:
+    words, heard = torch.ones(1, 32), torch.zeros(1, 32)
+    (_, left), (second, right) = pipeline._things(models.seer, ["a house"], [heard])
+    assert left.x < right.x
+    assert torch.equal(second, heard)
+    assert not pipeline._things(models.seer, [], [heard])
+    assert not pipeline._things(models.seer, ["a house"], [heard, words])
+    both = _first(models, **_by())
+    assert not torch.equal(both, _first(models))
+    assert not torch.equal(both, _first(models, **_by(prompt="")))
+
+
+@pytest.mark.parametrize("change", [{"weight": -1.0}, {"encoder": "wav2clip"}])
+def test_what_cannot_be_drafted_begins_on_paper(change: dict[str, Any]) -> None:
+    sounds = ({**SOUND, **change},)
+    pictures = ({"sha256": HASH},)
+    assert not pipeline.is_drafted(
+        make_request({**SMALL, "prompt": "", "sounds": sounds, "pictures": pictures})
+    )
+    assert pipeline.is_drafted(make_request({**SMALL, "sounds": sounds}))
+
+
+@pytest.mark.parametrize(
+    ("fit", "pull"), [(-1, 1), (0.6, 1), (0.62, 2.5), (0.64, pipeline.DRAFT_PULL), (1, 4)]
+)
+def test_a_draft_holds_as_firmly_as_it_fits(fit: float, pull: float) -> None:
+    assert pipeline.firmness(fit) == pytest.approx(pull)
+
+
+def test_a_pull_that_was_asked_for_holds_whatever_the_draft(models: Tiny) -> None:
+    def pulls(drafted: draft.Drafted | None, **given: Any) -> float:
+        return pipeline.plan_descent(make_request({**SMALL, **given}), 1, drafted).pull
+
+    poor, good = (draft.Drafted(torch.zeros(1, 3, 32, 32), fit) for fit in (0.0, 1.0))
+    assert (pulls(poor), pulls(good), pulls(None)) == (1, 4, 0)
+    asked = {"regularise": {"pull": 0.0}}
+    assert [pulls(one, **asked) for one in (poor, good, None)] == [0, 0, 0]
+
+
+def test_a_sound_of_another_space_is_refused_with_the_way_out(models: Tiny) -> None:
+    with pytest.raises(
+        Refused, match=r"'dog.wav' belongs to the CLIP 'ViT-B-32-openai' and cannot steer 'pocket'"
+    ) as told:
+        _picture(models, sounds=({**SOUND, "encoder": "wav2clip"},))
+    assert "or use words instead" in str(told.value)
+
+
+def test_a_missing_sound_is_asked_for_by_name(models: Tiny) -> None:
+    with pytest.raises(Refused, match=r"The sound 'dog.wav' is missing. Give it again."):
+        _picture(models, sounds=({**SOUND, "sha256": "2" * 64},))
+
+
+def test_one_sound_may_be_heard_by_two(models: Tiny) -> None:
+    """What each heard is kept apart, although the sound is the same."""
+    both = (SOUND, {**SOUND, "encoder": "wav2clip"})
+    request = make_request({**SMALL, "sounds": both})
+    assert len(pipeline.listen(request, models, _inputs(models)).embeddings) == 1 + 2
+    assert [kind for kind, _ in pipeline.networks(request)].count("sound") == 2
+
+
+def test_without_sounds_nobody_listens(models: Tiny) -> None:
+    inputs = _inputs(models)
+    assert pipeline.listen(make_request(SMALL), models, inputs) is inputs
 
 
 def test_a_missing_picture_is_asked_for_by_name(models: Tiny) -> None:

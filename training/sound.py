@@ -77,6 +77,8 @@ class Goals:
 def captions(label: str) -> list[str]:
     """What people call it; first the name that a drawing of it has."""
     name, *others = RECIPES[label].captions if label in RECIPES else (label,)
+    if name.startswith("a "):
+        return [name, *others]
     article = "an" if name[0] in "aeiou" else "a"
     return [name, f"{article} {name}", *others]
 
