@@ -9,7 +9,8 @@ from app import listening, options
 from app.generate import NOT_BEGUN, Tell, choose_device, make_picture, prepare
 from app.listening import Heard, Steering
 from app.models import Models
-from app.options import Typed
+from app.options import Asked, Fields, Typed
+from app.request import make_request
 from app.sounds import open_sound
 from app.stopping import Stopped, stoppable, terminable
 from app.terminal import hush, tell
@@ -28,16 +29,12 @@ def listen(typed: Typed) -> list[Path]:
     try:
         with terminable():
             models = Models(choose_device(typed.get("device")))
+            settings = _settings(typed)
             heard = hear(typed, models)
             for sentence in heard.told().values():
                 tell(sentence) if typed.get("plan") else say(sentence)
             if typed.get("plan"):
                 return []
-            settings = options.fields(
-                {name: typed[name] for name in _SETTINGS if name in typed}, options.Shelf()
-            )
-            if settings.get("seed") == -1:
-                del settings["seed"]
             asked = listening.order(
                 heard,
                 steering(heard, typed),
@@ -46,11 +43,29 @@ def listen(typed: Typed) -> list[Path]:
                 quality=typed.get("quality", "normal"),
                 **settings,
             )
+            typed = _again(typed, asked)
             (job,) = prepare(asked, models, typed, say)
     except KeyboardInterrupt:
         raise Stopped(NOT_BEGUN) from None
     with stoppable() as check:
         return [make_picture(job, typed, say, check)]
+
+
+def _settings(typed: Typed) -> Fields:
+    """Fields of the request; what cannot be is refused now, before listening takes its time."""
+    given = {name: typed[name] for name in _SETTINGS if name in typed}
+    settings = options.fields(given, options.Shelf())
+    if settings.get("seed") == -1:
+        del settings["seed"]
+    make_request({"prompt": "x", **settings}, typed.get("quality", "normal"))
+    return settings
+
+
+def _again(typed: Typed, asked: Asked) -> Typed:
+    """What goes on with a stopped run may name the sound only where the sound itself steers."""
+    if asked.requests[0].sounds:
+        return typed
+    return {name: value for name, value in typed.items() if name != "sound"}
 
 
 def hear(typed: Typed, models: Models) -> Heard:

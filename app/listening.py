@@ -22,7 +22,7 @@ from guidance import audio
 from guidance import mood as moods
 from guidance.audio import Names, Stretch
 from guidance.mood import Mood
-from guidance.prompt import clean, parse
+from guidance.prompt import MOST_WEIGHT, PromptError, clean, parse
 from guidance.speech import Transcript
 
 ENCODER, SPEECH = "pocket", "tiny.en"  # rows of the catalog that listen unless others are named
@@ -151,12 +151,8 @@ def order(
     **settings: Any,
 ) -> Asked:
     """The request for a sound and words beside it. Raises `Refused` when nothing steers."""
-    parts = [
-        weighted(text, text_weight),
-        weighted(steering.words, 1.0),
-        weighted(steering.mood, _MOOD),
-    ]
-    prompt = " | ".join(filter(None, parts))
+    parts = ((text, text_weight), (steering.words, 1.0), (steering.mood, _MOOD))
+    prompt = " | ".join(filter(None, (weighted(*part) for part in parts)))
     given: dict[str, Any] = {"prompt": prompt}
     sound = heard.sound
     if steering.sound and not heard.is_silent:
@@ -186,5 +182,12 @@ def _nothing(heard: Heard) -> str:
 
 
 def weighted(text: str, weight: float) -> str:
-    """The same prompts, each as many times as strong."""
-    return " | ".join(str(replace(one, weight=one.weight * weight)) for one in parse(text))
+    """The same prompts, each as many times as strong. Raises `Refused`."""
+    if not abs(weight) <= MOST_WEIGHT:
+        message = f"The weight {weight:g} of {text!r} is out of range: use -20 to 20."
+        raise Refused("prompt.weight", message, "text")
+    try:
+        prompts = parse(text)
+    except PromptError as error:
+        raise Refused(error.code, str(error), "text") from error
+    return " | ".join(str(replace(one, weight=one.weight * weight)) for one in prompts)

@@ -163,7 +163,9 @@ class Shelf:
                 given = self._hear(path, start=known.start, seconds=known.seconds)
                 if given["sha256"] == known.sha256:
                     return {**known.model_dump(), **steering}
-        return {**self._hear(path), **steering}
+        given = self._hear(path)
+        same = [one.model_dump() for one in self._sounds if one.sha256 == given["sha256"]]
+        return {**(same[0] if same else given), **steering}
 
     def _hear(self, path: Path, **section: float) -> Fields:
         found = open_sound(path, **section)
