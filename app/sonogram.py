@@ -19,7 +19,7 @@ LOWEST, HIGHEST = 50.0, 8_000.0  # Hz that are shown
 WIDTH, WAVE_HEIGHT, PITCH_HEIGHT = 720, 64, 160  # pixels
 
 _FFT, _HOP, _MELS = 1_024, 256, 80
-_RANGE = 70.0  # dB below the loudest that are told apart: about what a room lets one hear
+_RANGE = 60.0  # dB below the loudest that are told apart
 _GROUND, _WAVE = (28, 25, 23), (45, 212, 191)
 _HEAT = ((28, 25, 23), (17, 94, 89), (20, 184, 166), (153, 246, 228), (240, 253, 250))
 
