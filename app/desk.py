@@ -16,6 +16,7 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ Named = dict[str, dict[str, str]]  # kind of input -> its name in the request ->
 
 # Before anything was measured: a guess, for the pocket models on two cores of a busy machine.
 _GUESS = Cost(pixel_seconds=1e-5, pixel_bytes=0, view_seconds=0.05, view_bytes=0)
+_WAITING = 7 * 86_400  # seconds
 _CELL = 16  # pixels a side, for a size that is only to be estimated
 _GONE = (
     "A picture, mask or sound that this needs is not on the disk any more, or was changed. "
@@ -61,10 +63,14 @@ class Home:
         return self.runs / job_id
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Delete what no job needs any more: files of ours alone, never people's pictures."""
+        """Delete what no job needs any more: files of ours alone, never people's pictures.
+
+        An input that was given not long ago stays: a job that only waits may need it.
+        """
         for path in map(Path, paths):
             if path.parent == self.inputs:
-                path.unlink(missing_ok=True)
+                if path.exists() and time.time() - path.stat().st_mtime > _WAITING:
+                    path.unlink()
             elif self.runs in path.parents:
                 shutil.rmtree(self.runs / path.relative_to(self.runs).parts[0], ignore_errors=True)
 
@@ -114,6 +120,14 @@ def place_of(text: str) -> Path:
     return Path(json.loads(text)["place"])
 
 
+def inputs_of(text: str, home: Home) -> list[Path]:
+    """The files that an order needs, as far as they are there."""
+    named: Named = json.loads(text)["inputs"]
+    digests = {digest for kind in named.values() for digest in kind.values()}
+    paths = (_file(home.inputs, digest) for digest in sorted(digests))
+    return [path for path in paths if path.exists()]
+
+
 # --- what a request names --------------------------------------------------------------------
 
 
@@ -160,10 +174,16 @@ def _publish(numbers: NDArray[Any], folder: Path) -> str:
     np.save(buffer, np.ascontiguousarray(numbers), allow_pickle=False)
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest()
-    path = folder / f"{digest}.npy"
-    if not path.exists():
+    path = _file(folder, digest)
+    try:
+        os.utime(path)  # it is in use
+    except OSError:
         saving.write(path, content, replace=True)
     return digest
+
+
+def _file(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}.npy"
 
 
 def rebuild(named: Mapping[str, Mapping[str, str]], folder: Path) -> Inputs:
@@ -180,7 +200,7 @@ def rebuild(named: Mapping[str, Mapping[str, str]], folder: Path) -> Inputs:
 
 def _load(folder: Path, digest: str) -> NDArray[Any]:
     try:
-        content = (folder / f"{digest}.npy").read_bytes()
+        content = _file(folder, digest).read_bytes()
     except OSError as error:
         raise Refused("input.missing", _GONE) from error
     if hashlib.sha256(content).hexdigest() != digest:
@@ -311,8 +331,6 @@ def seconds(request: Request, home: Home) -> float:
 def _costs(home: Home) -> dict[str, dict[str, Any]]:
     try:
         found = json.loads(home.costs.read_bytes())
-        return {
-            name: row for name, row in found.items() if row.keys() == {*vars(_GUESS), "side"}
-        }
+        return {name: row for name, row in found.items() if row.keys() == {*vars(_GUESS), "side"}}
     except (OSError, ValueError, AttributeError):
         return {}
