@@ -114,7 +114,7 @@ def watch(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None
 
 
 def press_edit(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
-    return watch(edit.course(studio, given, threading.Event()))
+    return watch(edit.course(studio, given, threading.Event(), "somebody"))
 
 
 def press_look(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
@@ -207,7 +207,7 @@ def test_who_stops_while_it_is_looked_at_gets_no_picture(
 ) -> None:
     stop = threading.Event()
     stop.set()
-    seen, error = watch(edit.course(studio, given, stop))
+    seen, error = watch(edit.course(studio, given, stop, "somebody"))
     assert error is None
     assert text(last(seen, "status")) == "Stopped before it began."
     assert not (tmp_path / "results").exists()
@@ -418,7 +418,13 @@ def test_each_visitor_stops_their_own() -> None:
     with visits.work(one) as first, visits.work(other) as second:
         visits.end(one)
         assert (first.is_set(), second.is_set()) == (True, False)
-    assert second.is_set()
+
+
+def test_who_leaves_stops_nothing() -> None:
+    visits, visitor = Visits(), SimpleNamespace(session_hash="1")
+    with visits.work(visitor) as stop:
+        visits.leave(visitor)
+    assert not stop.is_set()
 
 
 def test_who_began_something_is_not_greeted_any_more() -> None:

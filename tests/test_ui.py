@@ -25,6 +25,7 @@ from app.errors import Failed
 from app.images import read_recipe
 from app.models import Models
 from app.request import CHOICES, Request
+from app.slot import CLOSED
 from app.tabs import Studio, common, generate
 from app.worker import Worker
 
@@ -84,7 +85,7 @@ def watch(changes: AsyncIterator[common.Change]) -> tuple[list[Any], gr.Error | 
 
 def press(studio: Studio, given: dict[str, Any]) -> tuple[list[Any], gr.Error | None]:
     """What a visitor sees after pressing Generate."""
-    return watch(generate.course(studio, given, threading.Event()))
+    return watch(generate.course(studio, given, threading.Event(), "somebody"))
 
 
 def order(studio: Studio, given: dict[str, Any]) -> worker.Run:
@@ -232,7 +233,7 @@ def test_a_stopped_run_keeps_its_picture(studio: Studio, tmp_path: Path) -> None
     run.stop.set()
     assert run.over.wait(30)
     assert run.error == ""
-    index = run.look.made.step.index
+    index = run.look.index
     assert run.saved == tmp_path / f"a-red-apple-seed7-step{index}.png"
     assert read_recipe(run.saved)["run"]["steps"] == index
     assert f"Stopped at step {index} of 2000" in text(outcome(run))
@@ -333,10 +334,36 @@ def test_who_leaves_while_waiting_is_passed_over(studio: Studio, tmp_path: Path)
     assert not list(tmp_path.glob("a-pear*"))
 
 
-def test_closing_the_studio_keeps_what_is_there(studio: Studio) -> None:
+def test_the_wait_is_shown(studio: Studio) -> None:
+    first, second = order(studio, LONG), order(studio, GIVEN)
+    before = studio.worker().result().wait(second)
+    assert before.jobs == 1
+    told = text({"status": common.progress(second, before.jobs, before.seconds)})
+    assert re.fullmatch("Waiting: 1 picture before yours, about .+ s\\.", told)
+    first.stop.set()
+    second.stop.set()
+
+
+def test_who_leaves_does_not_stop_what_they_asked_for(studio: Studio) -> None:
+    async def leave() -> None:
+        changes = generate.course(studio, {**GIVEN, "steps": "40"}, threading.Event(), "somebody")
+        async for change in changes:
+            if "preview" in change:
+                break
+        await changes.aclose()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, leave()).result()
+    (run,) = studio.worker().result().runs_of("somebody")
+    assert run.over.wait(60)
+    assert run.look.index == 40
+    assert run.saved
+
+
+def test_what_is_on_the_list_waits_while_the_studio_is_closed(studio: Studio) -> None:
     run = order(studio, LONG)
     while not run.look:
         assert not run.over.wait(0.01)
     studio.close()
     assert run.over.is_set()
-    assert run.saved
+    assert text(outcome(run)) == CLOSED

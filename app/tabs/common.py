@@ -24,8 +24,9 @@ from app.tabs import Studio
 from app.terminal import duration, speed
 
 if TYPE_CHECKING:
+    from app.desk import Look
     from app.images import Pixels
-    from app.worker import Look, Run, Worker
+    from app.worker import Run, Worker
 
 T = TypeVar("T")
 Change = dict[str, Any]  # name of a part of the page -> its new value or properties
@@ -60,13 +61,12 @@ class Visits:
 
     @contextmanager
     def work(self, visitor: gr.Request) -> Iterator[threading.Event]:
-        """Inside, `end` sets the event. It is set in the end anyway: it is over, or they left."""
+        """Inside, `end` sets the event. Who leaves does not: what they asked for goes on."""
         stop = self._stops[visitor.session_hash] = threading.Event()
         self._known.add(visitor.session_hash)
         try:
             yield stop
         finally:
-            stop.set()
             if self._stops.get(visitor.session_hash) is stop:
                 del self._stops[visitor.session_hash]
 
@@ -79,8 +79,7 @@ class Visits:
         return say("Stopping ...")
 
     def leave(self, visitor: gr.Request) -> None:
-        """Stop it, for nobody is there to see it."""
-        self.end(visitor)
+        """They will not come back under this name."""
         self._known.discard(visitor.session_hash)
 
 
@@ -203,7 +202,8 @@ async def follow(
             shown = look
         if time.monotonic() >= due:
             due = time.monotonic() + _PAUSE
-            change["status"] = progress(run, worker.ahead(run))
+            before = worker.wait(run)
+            change["status"] = progress(run, before.jobs, before.seconds)
         if change:
             yield change
         await asyncio.sleep(_GLANCE)
@@ -248,15 +248,18 @@ def say(words: str, done: float | None = None) -> str:
     return f"<p>{html.escape(words)}</p>{bar}"
 
 
-def progress(run: Run, ahead: int) -> str:
-    """How far a run is."""
+def progress(run: Run, ahead: int, wait: float = 0.0) -> str:
+    """How far a run is; `wait` is about how many seconds those before it will take."""
     if run.stop.is_set():
         return say("Stopping ...")
+    if run.paused:
+        return say(run.paused)
     if ahead:
-        return say(f"Waiting: {ahead} {'picture' if ahead == 1 else 'pictures'} before yours.")
+        before = f"{ahead} {'picture' if ahead == 1 else 'pictures'} before yours"
+        return say(f"Waiting: {before}{f', about {duration(wait)}' if wait >= 1 else ''}.")
     if run.look is None:
         return say("Getting ready ...")
-    index, steps = run.look.made.step.index, run.request.steps
+    index, steps = run.look.index, run.look.steps
     if not index:
         return say(f"Step 0 of {steps} · {run.expected}", 0)
     pace = run.look.seconds / index
@@ -279,7 +282,7 @@ def outcome(run: Run, about: Callable[[Run], str], done: Callable[[Run], Change]
     """What became of a run: the picture that is there now, and where."""
     if run.look is None or run.saved is None:
         return {"status": say(run.error or "Stopped before it began.")}
-    index, steps = run.look.made.step.index, run.request.steps
+    index, steps = run.look.index, run.look.steps
     told = f"Stopped at step {index} of {steps}" if index < steps else f"Done: {steps} steps"
     return {
         "status": say(f"{told} in {duration(run.look.seconds)}.", index / steps),

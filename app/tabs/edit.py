@@ -71,6 +71,7 @@ KINDS = {
     "free": "drawn towards the words",
 }
 
+_LOOKING = "Looking at the picture ..."
 _ASKED = "picture painting canvas instruction strength quality place everywhere mask invert".split()
 _ASKED += ["grow", "seed"]
 # What changes without the visitor's doing.
@@ -114,7 +115,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
 
     async def edit(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
         with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop):
+            async for change in course(studio, given, stop, visitor.session_hash):
                 yield placed(change)
 
     async def show_easel(painting: bool, path: str | None) -> AsyncIterator[dict[Any, Any]]:
@@ -415,7 +416,7 @@ async def glance(
     problem = ""
     try:
         worker = await soon(studio.worker())
-        yield {"status": say(_looking(worker))}
+        yield {"status": say(_LOOKING)}
         proposal = await unless_stopped(partial(propose, worker, given), stop)
         yield _seen(proposal) if proposal else {"status": say("Stopped.")}
     except Exception as error:
@@ -426,19 +427,19 @@ async def glance(
 
 
 async def course(
-    studio: Studio, given: Mapping[str, Any], stop: threading.Event
+    studio: Studio, given: Mapping[str, Any], stop: threading.Event, owner: str
 ) -> AsyncIterator[Change]:
     """All that a visitor sees after Edit. Raises `gr.Error` in the end if there was one."""
     yield {**_BUSY, "status": say("Getting ready ...")}
     try:
         seed = whole("seed", given["seed"])
         worker = await soon(studio.worker())
-        yield {"status": say(_looking(worker))}
+        yield {"status": say(_LOOKING)}
         proposal = await unless_stopped(partial(propose, worker, given), stop)
         if proposal is None:
             yield {**_IDLE, "status": say("Stopped before it began.")}
             return
-        run = await asyncio.to_thread(_begin, worker, proposal, given, seed, stop)
+        run = await asyncio.to_thread(_begin, worker, proposal, given, seed, stop, owner)
         about, done = partial(_details, proposal), partial(_finished, proposal, given)
         async for change in follow(worker, run, about, done):
             yield change
@@ -448,12 +449,6 @@ async def course(
     yield {**_IDLE, "status": say(problem)} if problem else _IDLE
     if problem:
         raise complaint(problem)
-
-
-def _looking(worker: Worker) -> str:
-    before = worker.ahead()
-    after = f", after {before} {'picture' if before == 1 else 'pictures'} before yours"
-    return f"Looking at the picture{after if before else ''} ..."
 
 
 def propose(worker: Worker, given: Mapping[str, Any]) -> Proposal:
@@ -476,12 +471,13 @@ def _begin(
     given: Mapping[str, Any],
     seed: int | None,
     stop: threading.Event,
+    owner: str,
 ) -> Run:
     from app import editing
 
     settings = {} if seed is None else {"seed": seed}
     asked = editing.order(proposal, given["strength"], given["quality"], **settings)
-    return worker.order(asked, stop)
+    return worker.order(asked, stop, owner)
 
 
 def _mask(given: Mapping[str, Any], picture: Canonical) -> NDArray[Any] | None:

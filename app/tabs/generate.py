@@ -86,7 +86,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
 
     async def generate(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
         with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop):
+            async for change in course(studio, given, stop, visitor.session_hash):
                 yield {parts[name]: value for name, value in change.items()}
 
     changing = [parts[name] for name in _CHANGING]
@@ -224,13 +224,13 @@ _IDLE: Change = {"generate": gr.update(interactive=True), "stop": gr.update(inte
 
 
 async def course(
-    studio: Studio, given: Mapping[str, Any], stop: threading.Event
+    studio: Studio, given: Mapping[str, Any], stop: threading.Event, owner: str
 ) -> AsyncIterator[Change]:
     """All that a visitor sees after Generate. Raises `gr.Error` in the end if there was one."""
     yield {**_BUSY, "status": say("Getting ready ...")}
     try:
         worker = await soon(studio.worker())
-        run = await asyncio.to_thread(worker.ask, typed(given), stop)
+        run = await asyncio.to_thread(worker.ask, typed(given), stop, owner)
         async for change in follow(worker, run, _details, _finished):
             yield change
         problem = run.error

@@ -55,6 +55,7 @@ def _studio(results: Path, said: object) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "app.py", "--port", str(_free_port())]
     ours = {
         "SYNESTHETE_RESULTS": str(results),
+        "SYNESTHETE_DATA": str(results.with_name("data")),
         "SYNESTHETE_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",  # the pictures are small, and the browser wants to work as well
     }
