@@ -156,16 +156,16 @@ def exams(
     seed: int,
     made: Sequence[str] = tuple(RECIPES),
 ) -> list[Question]:
-    """Unheard ends, the same disguised, other sources, synthesis with unheard settings.
+    """Unheard sections, the same disguised, other sources, synthesis with unheard settings.
 
     Recordings whose label never trained are an exam of their own: "unknown".
     """
     chance = np.random.default_rng(seed)
     split = [(r.label, sound.split(r.wave)[1]) for r in trained if r.label != SPEECH]
-    ends = [(label, end) for label, end in split if end is not None]
+    kept = [(label, section) for label, section in split if section is not None]
     return [
-        *(Question("ends", label, wave) for label, wave in ends),
-        *(Question("ends, disguised", label, sound.disguise(w, chance)) for label, w in ends),
+        *(Question("sections", label, wave) for label, wave in kept),
+        *(Question("sections, disguised", label, sound.disguise(w, chance)) for label, w in kept),
         *(Question("sources" if r.label in labels else "unknown", r.label, r.wave) for r in tested),
         *(Question("synthesis", name, wave) for name in made for wave in _made(name, seed)),
     ]
@@ -336,7 +336,7 @@ def hear_names(out: Path, given: argparse.Namespace) -> None:
         said = make(folder / f"{number:02}-spoken", file, "", models, given.way)
         typed = make_typed(folder / f"{number:02}-typed", caption, models, given.way)
         pairs.append({"name": caption, "spoken": said["prompt"], "typed": typed["prompt"]})
-    report["pictures"] = {"each": pairs}
+    report["pictures"] = {"way": read_way(folder), "each": pairs}
     if given.marker and pairs:
         report["pictures"] |= compare_spoken(given.marker, folder, pairs, known_names())
     write(out, "speech", report)
@@ -383,6 +383,11 @@ def prepare(out: Path, part: str, way: Way, models: Models) -> Path:
         raise SystemExit(f"{folder} holds pictures made in another way. Choose another folder.")
     note.write_text(json.dumps(said) + "\n")
     return folder
+
+
+def read_way(folder: Path) -> Any:
+    """How the pictures of a folder were made, and the hash of the encoder that listened."""
+    return json.loads((folder / "way.json").read_text())
 
 
 def record(path: Path, wave: Wave, title: str = "") -> Path:
@@ -484,7 +489,7 @@ def draw_sounds(out: Path, given: argparse.Namespace) -> None:
         rows.append({"label": one.label, "recording": one.key, **row})
     show(out, folder, chosen, rows)
     hide(out, folder, [one.label for one in chosen][:BLIND], real_pictures(REAL))
-    report: dict[str, Any] = {"each": rows}
+    report: dict[str, Any] = {"way": read_way(folder), "each": rows}
     if given.marker:
         report |= mark_pictures(given.marker, folder, rows, known_names())
     write(out, "pictures", report)
@@ -547,6 +552,7 @@ def draw_joint(out: Path, given: argparse.Namespace) -> None:
         text = TEXTS[number % len(TEXTS)]
         make(folder / f"{number:02}-renamed", file, text, models, given.way)
     report: dict[str, Any] = {
+        "way": read_way(folder),
         "same sound under another name": same(folder, len(chosen[:SAME])),
         "another sound with the same text": others(folder, rows),
         "each": rows,
@@ -756,7 +762,7 @@ class Bar:
 
     says: str
     least: float
-    read: Callable[[Any], float]
+    read: Callable[[Any], float | None]  # None where there was nothing to count
 
 
 BARS = (
@@ -807,6 +813,8 @@ def score(out: Path, answers: Path | None) -> dict[str, Any]:
         try:
             found = bar.read(report)
         except KeyError:  # nobody has run that part, or not with what it needs
+            found = None
+        if found is None:
             print(f"Not measured: {bar.says}.")
             continue
         bars.append(
