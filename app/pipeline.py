@@ -128,7 +128,7 @@ def listen(request: Request, models: Models, inputs: Inputs) -> Inputs:
 
 
 def _heard(encoder: AudioEncoder, wave: Wave) -> Tensor:
-    return whole(encoder, at_rate(wave, encoder.rate))
+    return encoder.recall(whole(encoder, at_rate(wave, encoder.rate)))
 
 
 def _key(sound: Sound) -> str:

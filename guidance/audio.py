@@ -37,6 +37,10 @@ class AudioEncoder(Protocol):
         """Start and end of each window, in seconds."""
         ...
 
+    def recall(self, heard: Embedding) -> Embedding:
+        """(n, d) -> (n, d): what is to steer where these were heard; the same if it knows none."""
+        ...
+
 
 Names = tuple[tuple[str, float], ...]  # the likeliest first, and how likely (0..1)
 
@@ -50,7 +54,7 @@ class Stretch(NamedTuple):
 
 
 def whole(encoder: AudioEncoder, wave: Wave) -> Embedding:
-    """Sound at the encoder's rate -> (1, d), unit length: the mean over its loud windows."""
+    """Sound at the encoder's rate -> (1, d), unit length: what its loud windows say together."""
     windows = encoder.embed(wave)[loud(encoder, wave)]
     return F.normalize(windows.mean(dim=0, keepdim=True), dim=-1)
 

@@ -29,19 +29,22 @@ _FFT, _HOP, _MELS = 512, 160, 64
 _LOWEST, _HIGHEST = 50.0, 7_800.0  # Hz
 _FLOOR = 1e-6  # of a window's loudest cell: what is 60 dB below it is not heard
 _CHUNK = 16  # windows at a time
+_HEAT = 0.02  # of what is recalled: a cosine of .05 more is twelve times as likely
 
 
 class Network(nn.Module):
-    """Windows become directions."""
+    """Windows become directions; `goals`, (labels, width), are those of the sounds it knows."""
 
     filters: Tensor
+    goals: Tensor
 
-    def __init__(self, width: int, tower: str = TOWER) -> None:
+    def __init__(self, width: int, labels: int, tower: str = TOWER) -> None:
         """Random weights; `width` numbers a direction, `tower` one of timm's EfficientNets."""
         super().__init__()
         self.tower = getattr(efficientnet, tower)(pretrained=False, num_classes=0, in_chans=1)
         self.speak = nn.Linear(self.tower.num_features, width)
         self.register_buffer("filters", mel_filters(), persistent=False)
+        self.register_buffer("goals", F.normalize(torch.randn(labels, width), dim=-1))
 
     def forward(self, waves: Tensor) -> Tensor:
         """(n, samples), -1..1 -> (n, width), unit length."""
@@ -50,6 +53,14 @@ class Network(nn.Module):
     def name(self, seen: Tensor) -> Tensor:
         """(n, 1, mels, frames), as `look` shows it -> (n, width), unit length."""
         return F.normalize(self.speak(self.tower(seen)).float(), dim=-1)
+
+    def recall(self, heard: Tensor) -> Tensor:
+        """(n, width) -> (n, width): the known sounds, each as likely as it is near.
+
+        One step of an associative memory (Ramsauer et al., arXiv 2008.02217): between two animals
+        lies no animal, and a draft of it would be half of each.
+        """
+        return F.normalize((heard @ self.goals.T / _HEAT).softmax(dim=-1) @ self.goals, dim=-1)
 
     def look(self, waves: Tensor) -> Tensor:
         """(n, samples) -> (n, 1, mels, frames): log power, each window standardised by itself.
@@ -98,6 +109,11 @@ class Ear:
         pieces = self._cut(wave).split(_CHUNK)
         return torch.cat([self.network(piece) for piece in pieces])
 
+    @torch.no_grad()
+    def recall(self, heard: Embedding) -> Embedding:
+        """(n, d) -> (n, d): what of the known sounds these directions most likely are."""
+        return self.network.recall(heard)
+
     def _cut(self, wave: Wave) -> Tensor:
         """(windows, samples): each window whole; a sound shorter than one ends in silence."""
         length = round(WINDOW * self.rate)
@@ -117,7 +133,7 @@ def load(path: Path, device: str = "cpu") -> Ear:
     Raises ValueError when the weights do not fit.
     """
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    network = Network(config["width"], config["tower"])
+    network = Network(config["width"], config["labels"], config["tower"])
     weights = {key: value.float() for key, value in load_file(path / WEIGHTS).items()}
     try:
         network.load_state_dict(weights, strict=True)

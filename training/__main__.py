@@ -178,7 +178,7 @@ def train_sound(args: argparse.Namespace) -> None:
     reader, library = load_exported(args.clip), data.load(args.cache)
     album = sound.collect(recordings.trained_on(args.cache), plan.made, plan.seed)
     goals = sound.find_goals(sorted(album.trained), reader, library.part(lambda p: not p.held_out))
-    net = sound.new_network(goals.texts.shape[1])
+    net = sound.new_network(goals)
     state = sound.new_state(net, plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")

@@ -32,7 +32,7 @@ from training.synth import RECIPES, synthesise
 Wave = NDArray[np.float32]  # (samples,), mono, -1..1
 
 LENGTH = round(RATE * WINDOW)
-_UNSEEN = 0.2  # the last part of a recording is kept for tests
+_UNSEEN = 0.2  # the part in the middle of a recording that is kept for tests
 _LONG_ENOUGH = 1.5  # seconds: of a shorter one nothing is kept, it would be nothing
 _MADE_SECONDS = 4.0
 _ASKED = 3  # made sounds of each recipe in the exam
@@ -117,12 +117,12 @@ class Album:
 
 
 def collect(recordings: Iterable[Recording], made: int, seed: int) -> Album:
-    """Recordings without their ends, and `made` sounds of each recipe."""
+    """Recordings without their middles, and `made` sounds of each recipe."""
     by_source: dict[str, dict[str, list[Wave]]] = defaultdict(lambda: defaultdict(list))
     kept: dict[str, list[Wave]] = defaultdict(list)
     for recording in recordings:
         seen, unseen = split(recording.wave)
-        by_source[recording.label][recording.source].append(seen)
+        by_source[recording.label][recording.source] += seen
         if unseen is not None:
             kept[recording.label].append(unseen)
     for name in RECIPES if made else ():
@@ -132,12 +132,13 @@ def collect(recordings: Iterable[Recording], made: int, seed: int) -> Album:
     return Album({label: list(by.values()) for label, by in by_source.items()}, dict(kept))
 
 
-def split(wave: Wave) -> tuple[Wave, Wave | None]:
-    """The part that trains and the end that is kept, if the recording is long enough."""
+def split(wave: Wave) -> tuple[list[Wave], Wave | None]:
+    """The parts that train, and the middle that is kept, if the recording is long enough."""
     if len(wave) < _LONG_ENOUGH * RATE:
-        return wave, None
-    at = round(len(wave) * (1 - _UNSEEN))
-    return wave[:at], wave[at:]
+        return [wave], None
+    half = round(len(wave) * _UNSEEN / 2)
+    start, end = len(wave) // 2 - half, len(wave) // 2 + half
+    return [wave[:start], wave[end:]], wave[start:end]
 
 
 class Lessons(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
@@ -171,7 +172,7 @@ class Lessons(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 def disguise(wave: Wave, chance: np.random.Generator) -> Wave:
     """(samples,) -> (LENGTH,): another pitch, place in time, room, microphone and noise; rms .1."""
-    wave = place(retune(wave, float(np.exp(chance.uniform(-0.25, 0.25)))), chance)
+    wave = place(retune(wave, float(np.exp(chance.uniform(-0.35, 0.35)))), chance)
     heard = colour(wave, chance)
     heard /= max(1e-6, float(np.sqrt(np.mean(heard**2))))
     noise = chance.standard_normal(LENGTH).astype(np.float32)
@@ -203,7 +204,7 @@ def place(wave: Wave, chance: np.random.Generator) -> Wave:
 
 
 def colour(wave: Wave, chance: np.random.Generator) -> Wave:
-    """A room (a tail of noise that dies away), a microphone (a slope, an end of its range)."""
+    """A room (a tail of noise that dies away), a microphone (a curve, an end of its range)."""
     spectrum = np.fft.rfft(wave, 2 * LENGTH)
     hertz = np.fft.rfftfreq(2 * LENGTH, 1 / RATE)
     if chance.random() < 0.5:
@@ -212,7 +213,12 @@ def colour(wave: Wave, chance: np.random.Generator) -> Wave:
         tail *= chance.uniform(0.1, 1.0) / np.sqrt(np.sum(tail**2))
         tail[0] += 1
         spectrum = spectrum * np.fft.rfft(tail, 2 * LENGTH)
-    spectrum = spectrum * (np.maximum(hertz, 60) / 1000) ** chance.uniform(-0.5, 0.5)
+    octaves = np.log2(np.maximum(hertz, 60) / 1000)
+    curve = chance.uniform(-4, 4) * octaves  # dB
+    for _ in range(3):
+        waves, phase = chance.uniform(0.1, 0.8), chance.uniform(0, 2 * np.pi)
+        curve += chance.normal(0, 4) * np.sin(2 * np.pi * waves * octaves + phase)
+    spectrum = spectrum * 10 ** (curve / 20)
     if chance.random() < 0.3:
         spectrum = spectrum / (1 + (hertz / chance.uniform(2000, 7000)) ** 8)
     if chance.random() < 0.3:
@@ -230,9 +236,10 @@ def tilt(wave: Wave, slope: float) -> Wave:
 # --- training -----------------------------------------------------------------------------------
 
 
-def new_network(width: int) -> Network:
+def new_network(goals: Goals) -> Network:
     """A tower that has learned from photographs: of its three colours it keeps the sum."""
-    net = Network(width)
+    net = Network(goals.texts.shape[1], len(goals.labels))
+    net.goals.copy_(goals.texts)
     weights = efficientnet_lite("lite0").state_dict()
     weights["conv_stem.weight"] = weights["conv_stem.weight"].sum(1, keepdim=True)
     net.tower.load_state_dict({k: v for k, v in weights.items() if not k.startswith("classifier")})
@@ -307,7 +314,8 @@ def train(
 def export(net: Network, folder: Path, space: str, labels: Sequence[str]) -> None:
     """Write config, half-precision weights and the names of what it knows."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"width": net.speak.out_features, "tower": TOWER, "space": space}
+    width = net.speak.out_features
+    config = {"width": width, "labels": len(net.goals), "tower": TOWER, "space": space}
     (folder / CONFIG).write_text(json.dumps(config) + "\n")
     called = {label: captions(label) for label in labels}
     (folder / LABELS.name).write_text(json.dumps(called, indent=1) + "\n")
@@ -327,16 +335,16 @@ class Question:
 
 
 def questions(album: Album, others: Iterable[Recording], seed: int) -> list[Question]:
-    """Ends of known recordings, sounds made with unheard settings, recordings of other sources."""
-    ends = [
-        Question("ends", label, wave)
+    """Middles of known recordings, sounds made with unheard settings, other sources' recordings."""
+    middles = [
+        Question("sections", label, wave)
         for label, waves in album.kept.items()
         for wave in waves
         if label != SPEECH
     ]
     made = [Question("made", name, wave) for name, wave in _made(seed)]
     foreign = [Question("sources", r.label, r.wave) for r in others if r.label in album.trained]
-    return [*ends, *made, *foreign]
+    return [*middles, *made, *foreign]
 
 
 def _made(seed: int) -> Iterator[tuple[str, Wave]]:
