@@ -40,7 +40,7 @@ _AREA = (0.004, 0.9)  # what part of the picture a thing may cover
 # What makes a region a thing, as cosine: e times the area (all of it rather than its best part);
 # e times as steep a picture along its border as elsewhere; all of the frame touched (a ground).
 _WHOLENESS, _BORDER, _FRAME = 0.05, 0.2, 0.1
-_PIECES, _LEAST_PIECE = 24, 0.01  # pieces to look at, the best as things; their least area
+_PIECES, _LEAST_PIECE = 16, 0.01  # pieces to look at, the best as things; their least area
 _GROWTH = 1.1  # a piece is kept if what it was joined into is so many times as large
 _CHROMA = 2.0  # a difference in colour counts so many times one in lightness
 _ALIKE = 0.92  # intersection over union of regions that are one

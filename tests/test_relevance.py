@@ -151,7 +151,7 @@ def test_pieces_differ_from_each_other_and_are_few() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (12, 16, 3)).astype(np.uint8)
     pixels = cv2.resize(pixels, (128, 96), interpolation=cv2.INTER_CUBIC)
     pieces = relevance._best_pieces(pixels, relevance._steepness(pixels))
-    assert 4 < len(pieces) <= 24
+    assert 4 < len(pieces) <= relevance._PIECES
     for number, piece in enumerate(pieces):
         assert all(overlap(piece, other) < 0.92 for other in pieces[:number])
 
