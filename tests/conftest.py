@@ -199,7 +199,7 @@ def tiny_ear() -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Network(TINY_CLIP["embed_dim"], "test_efficientnet")
+        network = Network(TINY_CLIP["embed_dim"], 5, "test_efficientnet")
         ramp = torch.linspace(0, 1, 32_000)
         chirps = (40_000 * torch.rand(8, 1) * ramp.square()).sin()
         with torch.no_grad():  # what it says of any sound alike is taken out, so that sounds differ

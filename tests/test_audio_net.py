@@ -18,7 +18,7 @@ from guidance import audio_net
 from guidance.audio import Wave
 from guidance.audio_net import CONFIG, RATE, STRIDE, WEIGHTS, WINDOW, Ear, Network, mel_filters
 
-WIDTH = 32
+WIDTH, LABELS = 32, 5  # as the fixture has them
 
 
 def noise(seconds: float, seed: int = 0) -> Wave:
@@ -89,12 +89,32 @@ def test_every_row_of_the_spectrum_hears_something() -> None:
     assert (peaks.diff() >= 0).all()
 
 
+# --- what it recalls --------------------------------------------------------------------------
+
+
+def test_of_a_sound_that_it_knows_it_recalls_that_sound(tiny_ear: Ear) -> None:
+    known = tiny_ear.network.goals
+    assert known.shape == (LABELS, WIDTH)
+    assert torch.allclose(known.norm(dim=1), torch.ones(LABELS), atol=1e-5)
+    assert (tiny_ear.recall(known) * known).sum(dim=1).min() > 0.999
+    blurred = torch.nn.functional.normalize(known + 0.5 * known.roll(1, dims=0), dim=1)
+    recalled = (tiny_ear.recall(blurred) * known).sum(dim=1)
+    assert (recalled > (blurred * known).sum(dim=1)).all()
+
+
+def test_what_is_recalled_is_a_direction(tiny_ear: Ear) -> None:
+    heard = tiny_ear.embed(noise(5))
+    recalled = tiny_ear.recall(heard)
+    assert recalled.shape == heard.shape
+    assert torch.allclose(recalled.norm(dim=1), torch.ones(len(heard)), atol=1e-5)
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def folder(tiny_ear: Ear, tmp_path: Path) -> Path:
-    config = {"width": WIDTH, "tower": "test_efficientnet", "space": "pocket"}
+    config = {"width": WIDTH, "labels": LABELS, "tower": "test_efficientnet", "space": "pocket"}
     (tmp_path / CONFIG).write_text(json.dumps(config))
     save_file(tiny_ear.network.state_dict(), tmp_path / WEIGHTS)
     return tmp_path
@@ -104,6 +124,8 @@ def test_a_loaded_one_says_the_same(tiny_ear: Ear, folder: Path) -> None:
     loaded = audio_net.load(folder)
     assert (loaded.space, loaded.rate) == ("pocket", RATE)
     assert torch.equal(loaded.embed(noise(3)), tiny_ear.embed(noise(3)))
+    heard = tiny_ear.embed(noise(3))
+    assert torch.equal(loaded.recall(heard), tiny_ear.recall(heard))
     assert not any(weight.requires_grad for weight in loaded.network.parameters())
     assert not loaded.network.training
 
@@ -117,6 +139,6 @@ def test_halved_weights_say_nearly_the_same(tiny_ear: Ear, folder: Path) -> None
 
 
 def test_weights_of_another_network_are_refused_in_words(folder: Path) -> None:
-    save_file(Network(WIDTH + 1, "test_efficientnet").state_dict(), folder / WEIGHTS)
+    save_file(Network(WIDTH + 1, LABELS, "test_efficientnet").state_dict(), folder / WEIGHTS)
     with pytest.raises(ValueError, match="are another network's"):
         audio_net.load(folder)

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
@@ -25,6 +26,7 @@ from app.__main__ import app
 from app.catalog import TABLES
 from app.models import Models
 from app.request import CHOICES, QUALITIES, Request
+from guidance.audio_net import Ear
 from guidance.clip import Clip, load
 from guidance.draft import Draft
 
@@ -59,11 +61,14 @@ def kept() -> dict[tuple[str, ...], Made]:
 
 
 class Small(Models):
-    """Our own models, but a CLIP of two layers and its draft at random: any gradient will do."""
+    """Our own models, but a CLIP of two layers, its draft and its ear at random.
 
-    def __init__(self, clip: Path, drafter: Draft) -> None:
+    Any gradient will do.
+    """
+
+    def __init__(self, clip: Path, drafter: Draft, ear: Ear) -> None:
         super().__init__()
-        self.drafter = drafter
+        self.drafter, self.ear = drafter, ear
         self._load = functools.lru_cache(
             lambda precision: load(clip, "cpu", getattr(torch, precision))
         )
@@ -78,10 +83,13 @@ class Small(Models):
     def draft(self, name: str) -> Draft:
         return self.drafter
 
+    def sound(self, name: str) -> Any:
+        return self.ear if name == "pocket" else super().sound(name)
+
 
 @pytest.fixture(scope="session")
-def small(tiny_clip: Path, tiny_drafter: Draft) -> Small:
-    return Small(tiny_clip, tiny_drafter)
+def small(tiny_clip: Path, tiny_drafter: Draft, tiny_ear: Ear) -> Small:
+    return Small(tiny_clip, tiny_drafter, tiny_ear)
 
 
 @pytest.fixture
@@ -98,6 +106,9 @@ def make(
     monkeypatch.chdir(tmp_path)
     Picture.fromarray(_pattern(0)).save("one.png")
     Picture.fromarray(_pattern(1)).save("two.png")
+    for name, pitch in (("low", 200), ("high", 3_000)):
+        wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(16_000) / 16_000)
+        soundfile.write(f"{name}.wav", wave, 16_000)
     width = small.clip("pocket").embed_text(["x"]).shape[-1]
     for name, space in (("vector", "pocket"), ("foreign", "another")):
         vector = torch.randn(width, generator=torch.Generator().manual_seed(0))
@@ -181,6 +192,10 @@ CHANGES = {
     "embeddings.stop": Change(
         "--embedding vector.safetensors::1", "--embedding vector.safetensors::1::3"
     ),
+    "sounds.sha256": Change("", "--sound low.wav"),
+    "sounds.name": Change("--sound low.wav", "--sound copy.wav", is_told),
+    "sounds.weight": Change("--sound low.wav", "--sound low.wav::3"),
+    "sounds.stop": Change("--sound low.wav::1", "--sound low.wav::1::3"),
     "init.sha256": Change("--init one.png", "--init two.png"),
     "init.name": Change("--init one.png", "--init copy.png", is_told),
     "init_noise": Change("--init one.png", "--init one.png --init-noise 0.5"),
@@ -224,6 +239,9 @@ CHANGES = {
     "threads": Change("--steps 1", "--steps 1 --threads 2", is_near),
 }
 
+# Fields that `generate` has no option for: those of a sound that `listen` decides.
+OF_LISTEN = {"sounds.encoder", "sounds.start", "sounds.seconds"}  # tests/test_listen_cli.py
+
 # Options that do nothing by themselves, so that they are refused by themselves.
 LONELY = ("--init-noise 0.5", "--before sea", "--palette #ff0000", "--distance directional")
 TOGETHER = (
@@ -234,6 +252,7 @@ TOGETHER = (
             "--negative apple",
             "--image-prompt two.png",
             "--embedding vector.safetensors",
+            "--sound low.wav",
             "--regularise text-off=1",
         )
     ),
@@ -266,12 +285,15 @@ def _model_inside(annotation: Any) -> type[BaseModel] | None:
 
 
 def test_the_walk_covers_every_field_of_a_request() -> None:
-    assert set(CHANGES) == {name for name in fields(Request) if name.split(".")[0] != "edit"}
+    every = {name for name in fields(Request) if name.split(".")[0] != "edit"}
+    assert set(CHANGES) == every - OF_LISTEN
+    assert every > OF_LISTEN
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_changed_alone_it_has_an_effect(field: str, make: Make) -> None:
     Path("copy.png").write_bytes(Path("one.png").read_bytes())
+    Path("copy.wav").write_bytes(Path("low.wav").read_bytes())
     Path("copy.safetensors").write_bytes(Path("vector.safetensors").read_bytes())
     change = CHANGES[field]
     before, after = make(*command(change.without)), make(*command(change.extra))
@@ -295,7 +317,7 @@ def test_every_option_fills_a_field_or_says_how_to_run() -> None:
 def test_every_field_has_an_option() -> None:
     """Those with an option of another name are the ones whose option was read."""
     read = {"size": ("width", "height"), "image_prompt": ("pictures",), "clip": ("clips",)}
-    read |= {"embedding": ("embeddings",)}
+    read |= {"embedding": ("embeddings",), "sound": ("sounds",)}
     named = {field for option in options.READERS for field in read.get(option, (option,))}
     plain = {parameter.name for parameter in COMMANDS.commands["generate"].params}
     assert set(Request.model_fields) - {"edit"} <= named | plain  # edits: tests/test_edit_cli.py
@@ -306,9 +328,9 @@ def test_every_field_has_an_option() -> None:
 WITHOUT_FILES = {
     kind: [e.name for e in table.values() if not e.files] for kind, table in TABLES.items()
 }
-TO_FETCH = [(kind, e.name) for kind, table in TABLES.items() for e in table.values() if e.files]
+TO_FETCH = [(k, e.name) for k in ("generator", "clip") for e in TABLES[k].values() if e.files]
 MENUS = {
-    **CHOICES,
+    **{menu: items for menu, items in CHOICES.items() if menu != "encoder"},  # that is for listen
     "generator": WITHOUT_FILES["generator"],
     "clip": WITHOUT_FILES["clip"],
     "precision": ("auto", "float32", "bfloat16"),

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import listening, pipeline
 from app.errors import Refused
 from app.listening import Heard, Steering, as_prompt, hear, order, suggest, weighted
 from app.models import Models
-from app.sounds import RATE, Sound, open_sound
-from guidance import clip
+from app.sounds import RATE, Sound, at_rate, open_sound
+from guidance import audio, clip
 from guidance.audio import Stretch, Wave
 from guidance.audio_net import Ear
 from guidance.clip import Clip
@@ -208,14 +207,12 @@ def test_speech_is_heard_named_and_followed(models: Listeners) -> None:
     assert heard.stretches[0].end == pytest.approx(found.seconds, abs=0.01)
 
 
-def test_the_names_are_of_what_steers(models: Listeners) -> None:
-    """What is told comes from the very direction that the picture is pulled in."""
+def test_the_names_are_of_the_sound_as_a_whole(models: Listeners) -> None:
     heard = hear(sound(), "tone.wav", models, speech="", mood=False)
-    asked = order(heard, suggest(heard))
-    inputs = pipeline.listen(asked.requests[0], models, asked.inputs)
-    (target,) = pipeline.targets(asked.requests[0], models.seer, inputs)
-    (names,) = listening.audio.name(models.seer, target.embedding)
-    assert names == heard.names
+    wave = at_rate(sound().wave, models.ear.rate)
+    (names,) = audio.name(models.seer, audio.whole(models.ear, wave))
+    assert heard.names == names
+    assert len(heard.stretches) == len(models.ear.windows(wave)) == 2
 
 
 @pytest.mark.parametrize("left_out", ["speech", "encoder", "mood"])

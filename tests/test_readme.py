@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import app
 from app.images import to_pixels
-from app.pipeline import draft
+from app.pipeline import Inputs, draft
 from app.request import make_request
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -39,9 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pocket_models: Any) -> Path
     mask[20:40, 20:40] = 255
     Picture.fromarray(mask).save(folder / "cup.png")
     for name, prompt in (("frog.png", "a frog"), ("street.jpg", "a car on the street")):
-        request = make_request({"prompt": prompt, "seed": 0})
-        drawn = draft(request, pocket_models, (128, 128))
-        Picture.fromarray(to_pixels(drawn)).save(folder / name)
+        request = make_request({"prompt": prompt, "seed": 0, "width": 128, "height": 128})
+        drawn = draft(request, pocket_models, 16, Inputs())
+        Picture.fromarray(to_pixels(drawn.picture)).save(folder / name)
     _run(["generate", "a red apple", *SMALLER, "--out", str(folder / "apple.png")])
     return folder
 
@@ -61,7 +61,11 @@ def test_a_command_of_the_readme_works(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SYNESTHETE_RESULTS", str(folder / "results"))
-    quick = {"generate": SMALLER, "edit": ["--quality", "draft", "--steps", "1", "--quiet"]}
+    quick = {
+        "generate": SMALLER,
+        "listen": SMALLER,
+        "edit": ["--quality", "draft", "--steps", "1", "--quiet"],
+    }
     _run([*words, *quick.get(words[0], [])])
 
 
