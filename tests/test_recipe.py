@@ -33,7 +33,12 @@ class Weights:
         return {key: value for key, value in self._hashes.items() if key == f"{kind}_{name}"}
 
 
-WEIGHTS = Weights(generator_pocket="a" * 64, clip_pocket="b" * 64, clip_other="c" * 64)
+WEIGHTS = Weights(
+    generator_pocket="a" * 64,
+    clip_pocket="b" * 64,
+    clip_other="c" * 64,
+    sound_pocket="d" * 64,
+)
 
 
 def request(**given: Any) -> Request:
@@ -63,6 +68,7 @@ def test_it_names_inputs_by_hash_and_holds_no_path_and_no_user() -> None:
     asked = request(
         init={"sha256": SHA, "name": "beach.jpg"},
         embeddings=(Vector(sha256=SHA, space="pocket", name="sea.safetensors").model_dump(),),
+        sounds=({"sha256": SHA, "name": "sea.wav"},),
     )
     text = json.dumps(recipe.make_recipe(asked, WEIGHTS, step(3)))
     assert SHA in text
@@ -72,6 +78,12 @@ def test_it_names_inputs_by_hash_and_holds_no_path_and_no_user() -> None:
 
 def test_only_the_weights_that_were_used_are_named() -> None:
     assert set(recipe.hashes(request(), WEIGHTS)) == {"generator_pocket", "clip_pocket"}
+    heard = request(sounds=({"sha256": SHA},))
+    assert set(recipe.hashes(heard, WEIGHTS)) == {
+        "generator_pocket",
+        "clip_pocket",
+        "sound_pocket",
+    }
 
 
 TEXTS = st.text(max_size=50).map(lambda text: f"x{text}".replace("::", ""))
@@ -89,7 +101,8 @@ TEXTS = st.text(max_size=50).map(lambda text: f"x{text}".replace("::", ""))
 )
 def test_every_request_comes_back_as_it_was(weight: float, **fields: Any) -> None:
     picture = {"sha256": SHA, "weight": weight, "stop": abs(weight)}
-    asked = request(**fields, pictures=(picture,))
+    sound = {**picture, "start": abs(weight) / 3, "seconds": 1 + abs(weight)}
+    asked = request(**fields, pictures=(picture,), sounds=(sound,))
     written = json.dumps(recipe.make_recipe(asked, WEIGHTS, step(0)))
     assert recipe.read(json.loads(written)) == asked
 
@@ -103,6 +116,7 @@ def test_the_largest_request_fits_into_a_picture(tmp_path: Path) -> None:
         before=wide * 2000,
         pictures=(picture,) * 16,
         embeddings=({**picture, "space": "ViT-B-32-laion400m"},) * 16,
+        sounds=({**picture, "encoder": "wav2clip", "start": 12345.678901234567},) * 8,
         clips=tuple(Guide(name="ViT-B-32-laion400m").model_dump() for _ in range(4)),
         palette=("#d03020",) * 32,
         regularise={"palette": 1.0},

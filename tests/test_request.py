@@ -83,6 +83,22 @@ def test_two_requests_without_a_seed_differ_and_seed_zero_stays_zero() -> None:
         ({"init": {"sha256": "x"}}, "request.init.sha256"),
         ({"precision": "float16"}, "request.precision"),
         ({"strange": 1}, "request.strange"),
+        ({"sounds": ({"sha256": "x"},)}, "request.sounds.0.sha256"),
+        ({"sounds": ({"sha256": HASH, "encoder": "nothing"},)}, "request.sounds.0.encoder"),
+        ({"sounds": ({"sha256": HASH, "start": -1.0},)}, "request.sounds.0.start"),
+        ({"sounds": ({"sha256": HASH, "start": math.nan},)}, "request.sounds.0.start"),
+        ({"sounds": ({"sha256": HASH, "seconds": 0.0},)}, "request.sounds.0.seconds"),
+        ({"sounds": ({"sha256": HASH, "seconds": 121.0},)}, "request.sounds.0.seconds"),
+        ({"sounds": ({"sha256": HASH, "weight": 21.0},)}, "request.sounds.0.weight"),
+        ({"sounds": ({"sha256": HASH, "weight": math.inf},)}, "request.sounds.0.weight"),
+        ({"sounds": ({"sha256": HASH, "stop": -1.0},)}, "request.sounds.0.stop"),
+        ({"sounds": ({"sha256": HASH, "name": "x" * 201},)}, "request.sounds.0.name"),
+        ({"sounds": ({"sha256": HASH},) * 9}, "request.sounds"),
+        ({"prompt": "", "sounds": ({"sha256": HASH, "weight": 0.0},)}, "prompt.empty"),
+        (
+            {"distance": "directional", "init": {"sha256": HASH}, "sounds": ({"sha256": HASH},)},
+            "request.whole",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(given: dict[str, Any], code: str) -> None:
@@ -105,7 +121,13 @@ def test_an_unknown_name_lists_what_exists(field: str) -> None:
         make_request({**FOX, field: "x"})
 
 
-def test_a_picture_or_an_embedding_can_steer_without_words() -> None:
+def test_an_unknown_encoder_lists_those_there_are() -> None:
+    with pytest.raises(Refused, match=r"No encoder called 'x'. We have: pocket, wav2clip."):
+        make_request({**FOX, "sounds": ({"sha256": HASH, "encoder": "x"},)})
+
+
+def test_a_picture_an_embedding_or_a_sound_can_steer_without_words() -> None:
+    assert make_request({"sounds": ({"sha256": HASH},)}).prompt == ""
     assert make_request({"pictures": ({"sha256": HASH},)}).prompt == ""
     assert make_request({"embeddings": ({"sha256": HASH, "space": "pocket"},)}).prompt == ""
 
@@ -119,6 +141,7 @@ def test_a_request_survives_a_recipe() -> None:
     request = make_request({
         **FOX,
         "pictures": ({"sha256": HASH, "weight": 0.5},),
+        "sounds": ({"sha256": HASH, "start": 1.5, "seconds": 2.0, "stop": 0.25},),
         "clips": ({"name": "pocket", "weight": 2.0},),
         "palette": ("#D03020",),
         "regularise": {"palette": 1.0},
