@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.tabs import Studio, edit, generate
+from app.tabs import Studio, edit, generate, listen
 from app.terminal import tell
 
-TABS = {"Generate": generate.tab, "Edit": edit.tab}  # a row for each
+TABS = {"Generate": generate.tab, "Edit": edit.tab, "Listen": listen.tab}  # a row for each
 
 # (how often to look, how old) in seconds: every preview is a file, and they are cleared away.
 _TEMPORARY = (600, 3600)
@@ -61,7 +61,7 @@ _CSS = """
 .studio-status progress::-moz-progress-bar { background: var(--primary-600); }
 .studio-buttons button { white-space: nowrap; padding-inline: .5rem; }
 .studio-picture img, #edit-picture img { width: 100%; height: 100%; object-fit: contain; }
-#preview, #edit-preview { --hint: "Your picture will grow here."; }
+#preview, #edit-preview, #listen-preview { --hint: "Your picture will grow here."; }
 #edit-preview { --hint: "What changes will be seen here."; }
 .studio-picture:not(:has(img))::after { content: var(--hint, ""); position: absolute;
   top: calc(50% + 1.5rem); width: 100%; text-align: center; color: var(--block-info-text-color); }
@@ -70,6 +70,22 @@ _CSS = """
   margin: 0; }
 .studio-details dt { color: var(--block-info-text-color); }
 .studio-details dd { margin: 0; overflow-wrap: anywhere; }
+.studio-sound figure { position: relative; margin: 0 0 .5rem; }
+.studio-sound img { display: block; width: 100%; height: 190px; border-radius: 4px; }
+.studio-sound p, .studio-sound figcaption { margin: .25rem 0; font-size: .85rem;
+  color: var(--block-info-text-color); }
+.studio-labels { position: relative; height: 1.6rem; margin: 0; padding: 0; list-style: none; }
+.studio-labels li { position: absolute; margin: 0; padding: 0 .4rem; box-sizing: border-box;
+  border: 1px solid var(--body-background-fill); border-radius: 4px; overflow: hidden;
+  background: var(--primary-700); color: white; font-size: .8rem; line-height: 1.35rem;
+  white-space: nowrap; text-overflow: ellipsis; }
+.studio-part { position: relative; height: 6px; margin-top: 4px; border-radius: 3px;
+  background: var(--border-color-primary); overflow: hidden; }
+.studio-part i { position: absolute; height: 100%; min-width: 3px;
+  background: var(--primary-600); }
+.studio-swatches { display: flex; height: 1.5rem; margin: 0; border-radius: 4px; overflow: hidden;
+  border: 1px solid var(--border-color-primary); }
+.studio-swatches i { flex: 1; }
 @media (max-width: 640px) {
   #buttons { flex-direction: row; }
   #generate { flex: 3; }
@@ -94,6 +110,20 @@ _JS = """() => {
       after.alt = "The picture after the edit";
     }
   };
+  const devices = navigator.mediaDevices;
+  if (devices) {
+    const ask = devices.getUserMedia;
+    devices.getUserMedia = async (wanted) => {
+      try {
+        return await ask.call(devices, wanted);
+      } catch (refused) {  // Gradio's own words do not say what to do
+        const status = document.querySelector("#listen-status p");
+        if (status) status.textContent =
+          "The browser gave no microphone: allow it beside the address, or upload a file.";
+        throw refused;
+      }
+    };
+  }
   arrange();  // and what comes later: the parts of a tab do when it is opened
   new MutationObserver(arrange).observe(document.body, { childList: true, subtree: true });
   const press = (kind) => {  // in the tab that is open
@@ -121,13 +151,14 @@ _LIMITS: dict[str, Any] = {
 def build(studio: Studio) -> gr.Blocks:
     """Lay out the page; nothing is loaded or started."""
     with gr.Blocks(title="Synesthete", analytics_enabled=False, delete_cache=_TEMPORARY) as demo:
-        gr.Markdown("# Synesthete\nWords and pictures steer a picture.", elem_id="title")
+        gr.Markdown("# Synesthete\nWords, pictures and sounds steer a picture.", elem_id="title")
         parts = {}
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, tab in TABS.items():
                 with gr.Tab(name, id=name, render_children=True):  # what is sent there arrives
                     parts[name] = tab(demo, studio)
-        edit.connect(tabs, parts["Edit"], parts["Generate"])
+        for source in ("Generate", "Listen"):
+            edit.connect(tabs, parts["Edit"], parts[source])
         demo.queue(max_size=64, default_concurrency_limit=None, api_open=False)
     return demo
 
