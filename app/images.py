@@ -20,17 +20,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from app import saving
+from app import media, saving
 from app.errors import Failed, Refused
-from generators.base import Image, Size
+
+if TYPE_CHECKING:
+    from generators.base import Image, Size
+
+Picture.init()  # now: a child that decodes can open no file later, not even Pillow's own
 
 Pixels = NDArray[np.uint8]  # (h, w, 3), RGB
 
@@ -103,14 +106,26 @@ class Canonical:
 # ---- in: a file becomes pixels -------------------------------------------------------------------
 
 
-def open_picture(path: Path | str) -> Canonical:
+def open_picture(path: Path | str, *, in_child: bool = False) -> Canonical:
     """Read a picture that someone gave us. Raises `Refused` for anything that is not a fair one.
 
     At most 25 MB, 40 megapixels and 8:1, at least 16 pixels a side; all of this is known before
-    any pixel is decoded. Of an animation the first frame counts.
+    any pixel is decoded. Of an animation the first frame counts. `in_child`: where many people may
+    give files, one that breaks its decoder breaks only a process of its own (see `app.media`).
     """
     path = Path(path)
-    return decode(_read(path), repr(path.name))
+    if not in_child:
+        return decode(_read(path), repr(path.name))
+    found = media.decode("picture", path)
+    notes = tuple(map(str, found.said["notes"]))
+    return Canonical(found.numbers["pixels"], found.numbers.get("alpha"), notes)
+
+
+def decode_file(file: BinaryIO, name: str) -> tuple[media.Numbers, dict[str, Any]]:
+    """Do the work of `open_picture` in the child."""
+    found = decode(file.read(), name)
+    alpha = {} if found.alpha is None else {"alpha": found.alpha}
+    return {"pixels": found.pixels, **alpha}, {"notes": found.notes}
 
 
 def decode(content: bytes, name: str = "The picture") -> Canonical:
@@ -302,6 +317,9 @@ def _on_white(picture: Picture.Image, notes: tuple[str, ...]) -> Canonical:
 
 def _diagnosis(error: Exception, content: bytes, name: str) -> Refused:
     """What a decoder's error means to the person who gave the file."""
+    if isinstance(error, MemoryError):
+        message = f"{name} needs more memory to read than there is. Save it smaller first."
+        return Refused("image.memory", message)
     said = str(error)
     readable = f"We read {', '.join(FORMATS)}"
     if isinstance(error, Picture.DecompressionBombError | Picture.DecompressionBombWarning):
@@ -342,6 +360,8 @@ def to_tensor(picture: Canonical | Pixels) -> Image:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         message = f"The picture is an array of {pixels.dtype} {pixels.shape}; give uint8 (h, w, 3)."
         raise Refused("image.array", message)
+    import torch
+
     return torch.tensor(pixels).permute(2, 0, 1)[None].contiguous() / 255
 
 
@@ -356,7 +376,7 @@ def to_pixels(image: Image) -> Pixels:
         message = "The picture is not a number in places. Try a smaller step size."
         raise Failed("picture.not_finite", message)
     levels = (picture.clamp(0, 1) * 255 + 0.5).floor()
-    return levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return levels.byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def fit(image: Image, size: Size) -> Image:
@@ -365,6 +385,8 @@ def fit(image: Image, size: Size) -> Image:
     Nothing is distorted, and at most one pair of opposite edges loses something. Lanczos, with
     its support widened when it shrinks, so that every pixel counts; float all the way.
     """
+    import torch
+
     height, width = size
     _, _, h, w = image.shape
     scale = min(w / width, h / height)  # pixels of the old picture to one of the new

@@ -62,6 +62,7 @@ class Decoder:
     advice: str  # when its decoder gave up
     most_bytes: int
     limits: Limits = field(default_factory=Limits)
+    smaller: str = "Give a smaller one"  # when it has more bytes
 
 
 DECODERS: dict[str, Decoder] = {
@@ -71,6 +72,16 @@ DECODERS: dict[str, Decoder] = {
         wanted="Give the path of a sound",
         advice="Save it as WAV or FLAC, or give another",
         most_bytes=200_000_000,
+        smaller="Give a shorter piece, or a compressed file",
+    ),
+    "picture": Decoder(
+        function="app.images:decode_file",
+        family="image",
+        wanted="Give the path of a picture",
+        advice="Save it as PNG or JPEG, or give another",
+        most_bytes=25_000_000,
+        limits=Limits(memory=2 * GIB),  # 40 megapixels of any kind were read in half of it
+        smaller="Save it smaller first",
     ),
 }
 
@@ -136,7 +147,7 @@ def _open(path: Path, name: str, decoder: Decoder) -> BinaryIO:
     if not size:
         raise Refused(f"{family}.empty", f"{name} is empty (0 bytes). {wanted}.")
     limit = decoder.most_bytes // 1_000_000
-    message = f"{name} has more than {limit} MB. Give a shorter piece, or a compressed file."
+    message = f"{name} has more than {limit} MB. {decoder.smaller}."
     raise Refused(f"{family}.too_big", message)
 
 

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageCms, ImageFile, PngImagePlugin
 
-from app import images
+from app import images, media
 from app.errors import Failed, Refused
 from app.images import (
     Canonical,
@@ -34,6 +36,9 @@ from app.images import (
     to_pixels,
     to_tensor,
 )
+from app.media import MIB, Limits
+
+ROOT = Path(__file__).parent.parent
 
 repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 
@@ -445,6 +450,65 @@ def test_only_what_is_inside_a_file_matters(tmp_path: Path, name: str) -> None: 
     with pytest.raises(Refused, match="empty") as refused:
         open_picture(path)
     assert "\u202e" not in str(refused.value)  # it would turn the message round
+
+
+IN_CHILD = {
+    "PNG": as_file(PHOTO),
+    "PNG of 16 bits": as_file(PHOTO[..., 0].astype(np.uint16) * 300),
+    "PNG with holes": as_file(np.dstack([PHOTO, 5 * GREY])),
+    "JPEG of CMYK": as_file(Picture.fromarray(PHOTO).convert("CMYK"), "JPEG"),
+    "WEBP": as_file(PHOTO, "WEBP"),
+    "GIF": frames("GIF"),
+    "BMP": as_file(PHOTO, "BMP"),
+    "TIFF": as_file(PHOTO, "TIFF", compression="tiff_lzw"),
+    "TIFF of LAB": as_file(Picture.new("LAB", (20, 16), (150, 30, 200)), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_CHILD)
+def test_a_child_that_can_open_nothing_reads_the_same(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "apple.png"
+    path.write_bytes(IN_CHILD[kind])
+    here, there = open_picture(path), open_picture(path, in_child=True)
+    assert here.sha256 == there.sha256
+    assert here.notes == there.notes
+    assert (here.alpha is None) == (there.alpha is None)
+    assert here.alpha is None or np.array_equal(here.alpha, there.alpha)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["I1 nothing", "I4 half a PNG", "I7 50,000 x 50,000", "I13 NaN in a TIFF", "I23 a text bomb"],
+)
+def test_a_child_refuses_with_the_same_code(tmp_path: Path, kind: str) -> None:
+    content, code = REFUSED[kind]
+    path = tmp_path / "apple.png"
+    path.write_bytes(content)
+    with pytest.raises(Refused, match=r"^'apple.png' .*\.$") as refused:
+        open_picture(path, in_child=True)
+    assert refused.value.code == code
+
+
+def test_a_child_says_of_a_large_file_what_a_picture_needs(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(images.MOST_BYTES + 1)
+    with pytest.raises(Refused, match=r"has more than 25 MB. Save it smaller first.") as refused:
+        open_picture(path, in_child=True)
+    assert refused.value.code == "image.too_big"
+
+
+def test_a_picture_that_needs_too_much_memory_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    path.write_bytes(as_file(Picture.new("RGBA", (5_000, 8_000), (1, 2, 3, 4))))
+    with pytest.raises(Refused, match="memory") as refused:
+        media.decode("picture", path, limits=Limits(memory=512 * MIB))
+    assert refused.value.code == "image.memory"
+
+
+def test_reading_pictures_needs_no_torch() -> None:
+    code = "import sys, app.images; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("path", ["none.png", "", "a\0b.png", "x" * 5_000, "none/none.png"])
