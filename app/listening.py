@@ -21,6 +21,7 @@ from app.sounds import Sound, at_rate, spoken
 from guidance import audio
 from guidance import mood as moods
 from guidance.audio import Names, Stretch
+from guidance.instruct import article
 from guidance.mood import Mood
 from guidance.prompt import MOST_WEIGHT, PromptError, clean, parse
 from guidance.speech import Transcript
@@ -130,7 +131,7 @@ def suggest(heard: Heard) -> Steering:
     return Steering(
         words=as_prompt(heard.transcript.text) if heard.transcript else "",
         sound=1.0 if heard.names and not said else 0.0,
-        mood=f"a {', '.join(felt.words)} picture" if felt else "",
+        mood=article(f"{', '.join(felt.words)} picture") if felt else "",
         palette=felt.palette if felt else (),
     )
 

@@ -27,6 +27,9 @@ make "A picture to begin with, changed as the words change:" \
 printf '\nAn instruction changes that apple, and nothing else:\n'
 "$python" -m app edit --quiet --quality draft --out "$out/edited.png" --seed 6 "$out/apple.png" \
     "make the apple green"
+printf '\nA sound is listened to, and steers beside words:\n'
+"$python" -m app listen --quiet --quality draft --out "$out/heard.png" --seed 7 \
+    app/examples/duck.flac --text "a house"
 make "Without a network that draws, as waves of colour:" \
     waves "a red apple on a blue background" --generator fourier --seed 5
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
@@ -17,7 +18,13 @@ from app.images import to_pixels
 from app.pipeline import Inputs, draft
 from app.request import make_request
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+SOUNDS = {
+    "duck.wav": "app/examples/duck.flac",
+    "song.mp3": "app/examples/music.flac",
+    "memo.flac": "tests/sounds/ship.flac",
+}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
 COMMANDS = [
     shlex.split(line, comments=True)[3:]
@@ -43,6 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, pocket_models: Any) -> Path
         drawn = draft(request, pocket_models, 16, Inputs())
         Picture.fromarray(to_pixels(drawn.picture)).save(folder / name)
     _run(["generate", "a red apple", *SMALLER, "--out", str(folder / "apple.png")])
+    for name, source in SOUNDS.items():
+        wave, rate = soundfile.read(ROOT / source)
+        soundfile.write(folder / name, wave, rate)
     return folder
 
 
@@ -77,6 +87,6 @@ def test_the_python_of_the_readme_works(code: str, capsys: pytest.CaptureFixture
 
 def test_every_file_the_readme_links_to_is_there() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    missing = [link for link in links if not (Path(__file__).parent.parent / link).exists()]
+    missing = [link for link in links if not (ROOT / link).exists()]
     assert links
     assert not missing
