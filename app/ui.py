@@ -116,7 +116,7 @@ _JS = """() => {
     devices.getUserMedia = async (wanted) => {
       try {
         return await ask.call(devices, wanted);
-      } catch (refused) {  // Gradio's own words do not say what to do
+      } catch (refused) {  // Gradio says nothing of it
         const status = document.querySelector("#listen-status p");
         if (status) status.textContent =
           "The browser gave no microphone: allow it beside the address, or upload a file.";
