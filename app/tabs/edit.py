@@ -391,7 +391,7 @@ def _open(path: str | None) -> Canonical:
     if not Path(path).exists():
         raise Refused("edit.picture", _GONE, "picture")
     os.utime(path)  # it is in use
-    return open_picture(path)
+    return open_picture(path, in_child=True)
 
 
 # --- what happens ----------------------------------------------------------------------------
@@ -486,7 +486,7 @@ def _mask(given: Mapping[str, Any], picture: Canonical) -> NDArray[Any] | None:
 
     painted = _painted(given["canvas"], picture) if given["painting"] else None
     if painted is None and given["mask"]:
-        return open_picture(given["mask"]).pixels
+        return open_picture(given["mask"], in_child=True).pixels
     return painted
 
 
@@ -498,7 +498,10 @@ def _painted(layer: bytes | str | None, picture: Canonical) -> NDArray[np.uint8]
 
     if layer is None:
         return None
-    opened = decode(layer, "The paint") if isinstance(layer, bytes) else open_picture(layer)
+    if isinstance(layer, bytes):
+        opened = decode(layer, "The paint")
+    else:
+        opened = open_picture(layer, in_child=True)
     if opened.alpha is None:  # every pixel is covered
         return np.full(picture.pixels.shape[:2], 255, np.uint8)
     if not opened.alpha.any():
