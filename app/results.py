@@ -26,12 +26,15 @@ def folder() -> Path:
 
 
 def name(request: Request) -> str:
-    """The words of a request and its seed, safe on every file system: `a-red-apple-seed7.png`."""
+    """The words of a request and its seed, safe on every file system: `a-red-apple-seed7.png`.
+
+    Without words: what the pictures and sounds that steer are called.
+    """
     words = [prompt.text for prompt in parse(request.prompt) if prompt.weight > 0]
-    pictures = [Path(picture.name).stem for picture in request.pictures]
+    files = [Path(given.name).stem for given in (*request.pictures, *request.sounds)]
     if request.edit and request.init:
         words = [Path(request.init.name).stem, request.edit.instruction]
-    return f"{_slug(' '.join(words or pictures))}-seed{request.seed}.png"
+    return f"{_slug(' '.join(words or files))}-seed{request.seed}.png"
 
 
 def _slug(text: str) -> str:
