@@ -423,7 +423,7 @@ def _embedding(given: Vector, clip: Clip, inputs: Inputs) -> Tensor:
     if given.space != clip.space:
         raise Refused(
             "input.space",
-            f"The embedding {given.name!r} belongs to the CLIP {given.space!r} and cannot steer "
+            f"{given.name!r} belongs to the CLIP {given.space!r} and cannot steer "
             f"{clip.space!r}. Choose the CLIP {given.space!r}, or use words instead.",
         )
     if given.sha256 not in inputs.embeddings:
