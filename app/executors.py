@@ -45,6 +45,7 @@ _NAMES = (
     "PATH HOME USER TMPDIR TEMP TMP LANG TZ SYSTEMROOT APPDATA LOCALAPPDATA USERPROFILE".split()
 )
 _PREFIXES = "LC_ SYNESTHETE_ XDG_ OMP_ MKL_ OPENBLAS_ KMP_ NUMBA_ TORCH PYTORCH_ CUDA ROCR_ HIP_"
+_PREFIXES += " HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy"
 _PREFIXES += " LD_LIBRARY_PATH DYLD_ PYTHONWARNINGS HF_HUB_OFFLINE HF_HOME SSL_CERT MALLOC_"
 _TICK = 0.1  # seconds between two looks at a child
 _TIDY = 3.0  # seconds between two looks at what was put away by a studio that closed

@@ -43,6 +43,7 @@ CLOSED = "The studio was closed. This goes on when it is open again."
 
 _GLANCE = 0.25  # seconds between two looks: what a viewer can follow
 _GRACE = 10.0  # seconds to put the work away in; then the process ends all the same
+_PATIENCE = (0.5, 1.0, 2.0)  # seconds between two tries to tell the list how a job ended
 _PUZZLED = (
     "Something went wrong that should not have ({kind}). The terminal where the program runs has "
     "the details; trying again with other settings may work."
@@ -244,7 +245,7 @@ class Slot:
         except Exception as error:
             code, sentence = _explained(error)
             if code == "disk.full":
-                self.store.pause(task.job, "paused.disk", sentence, snapshot=task.snapshot)
+                self._pause(task, "paused.disk", sentence)
             else:
                 failed = partial(self.store.fail, task.job, code, sentence)
                 self._tell(failed, task, self._rescued(task))
@@ -322,6 +323,7 @@ class Slot:
     def _keep(self, task: _Task) -> None:
         """It is done."""
         picture = self._save(task)
+        self._listen(task)  # the list learns of the last step
         self._tell(partial(self.store.finish, task.job, result=picture.path), task, [picture])
         for path in task.folder.glob("snapshot-*"):
             path.unlink(missing_ok=True)
@@ -338,7 +340,7 @@ class Slot:
             self._listen(task)  # the list learns of the snapshot
             self._tell(partial(self.store.cancelled, task.job), task, self._rescued(task))
         else:
-            self.store.pause(task.job, "paused.shutdown", CLOSED, snapshot=task.snapshot)
+            self._pause(task, "paused.shutdown", CLOSED)
 
     def _rescued(self, task: _Task) -> list[Artifact]:
         """What there is of the picture, if there is anything and it can be saved."""
@@ -359,6 +361,9 @@ class Slot:
         path = images.save_png(place, pixels, recipe, made.alpha)
         return Artifact(PICTURE, str(path), files.digest(path), path.stat().st_size)
 
+    def _pause(self, task: _Task, code: str, sentence: str) -> None:
+        _insist(partial(self.store.pause, task.job, code, sentence, snapshot=task.snapshot))
+
     def _tell(self, ended: Callable[..., bool], task: _Task, pictures: list[Artifact]) -> None:
         """Tell the list how it ended, with all files that belong to it.
 
@@ -368,7 +373,7 @@ class Slot:
         try:
             given = desk.inputs_of(task.job.request, self.home)
             inputs = [Artifact(INPUT, str(path), path.stem, path.stat().st_size) for path in given]
-            kept = ended(artifacts=[*pictures, *inputs])
+            kept = _insist(partial(ended, artifacts=[*pictures, *inputs]))
         finally:
             if not kept:
                 for picture in pictures:
@@ -421,6 +426,17 @@ def _explained(error: Exception) -> tuple[str, str]:
             return getattr(error, "code", code), str(error)
     log.error("A run failed.", exc_info=error)
     return "failed.bug", _PUZZLED.format(kind=type(error).__name__)
+
+
+def _insist(change: Callable[[], bool]) -> bool:
+    """Change the list, also when it is busy for a while: all that was worked for depends on it."""
+    for pause in _PATIENCE:
+        try:
+            return change()
+        except Failed as error:
+            log.warning("%s", error)
+            time.sleep(pause)
+    return change()
 
 
 def _major(version: str) -> str:

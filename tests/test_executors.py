@@ -206,7 +206,7 @@ def test_what_was_measured_is_what_is_estimated(here: Desk, models: Models) -> N
 
 def test_a_job_is_made_and_its_snapshots_go(here: Desk, inline: InlineExecutor) -> None:
     job = here.ended(here.submit())
-    assert job.state == "done", job
+    assert (job.state, job.step, job.total) == ("done", 8, 8), job
     assert read_recipe(job.result)["run"]["steps"] == 8
     assert [file.path for file in job.artifacts] == [job.result]
     assert Path(job.preview).exists()
