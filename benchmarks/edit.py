@@ -321,7 +321,10 @@ _CELL, _COLUMNS, _ROWS, _LINE = 160, 4, 5, 18
 def _sheets(
     out: Path, asked: Sequence[Task], rows: Sequence[Mapping[str, Any]], seed: int = 5
 ) -> None:
-    """Before and after, shuffled, without instructions; the key; and a sheet with everything."""
+    """Before and after, shuffled, without instructions; the key; and a sheet with everything.
+
+    Its numbers are the IoU of what words found; where they found nothing the mask was given.
+    """
     order = np.random.default_rng(seed).permutation(len(asked)).tolist()
     share, key = _COLUMNS * _ROWS, []
     for sheet, start in enumerate(range(0, len(order), share)):
@@ -331,10 +334,10 @@ def _sheets(
         )
         key += [{"sheet": sheet, "cell": i, "task": n} for i, n in enumerate(cells)]
     (out / "key.json").write_text(json.dumps(key) + "\n")
-    told = [
-        (n, task.instruction + (f" (IoU {row['iou']:.2f})" if "iou" in row else ""))
-        for n, (task, row) in enumerate(zip(asked, rows, strict=True))
-    ]
+    told = []
+    for number, (task, row) in enumerate(zip(asked, rows, strict=True)):
+        place = "by hand" if "refused" in row else row.get("iou", "everywhere")
+        told.append((number, f"{task.instruction} ({place})"))
     _draw(told, out, ("before", "place", "after")).save(out / "all.png")
 
 
