@@ -321,10 +321,7 @@ _CELL, _COLUMNS, _ROWS, _LINE = 160, 4, 5, 18
 def _sheets(
     out: Path, asked: Sequence[Task], rows: Sequence[Mapping[str, Any]], seed: int = 5
 ) -> None:
-    """Before and after, shuffled, without instructions; the key; and a sheet with everything.
-
-    Its numbers are the IoU of what words found; where they found nothing the mask was given.
-    """
+    """Shuffled, without instructions; the key; and a sheet with all, and the IoU or "by hand"."""
     order = np.random.default_rng(seed).permutation(len(asked)).tolist()
     share, key = _COLUMNS * _ROWS, []
     for sheet, start in enumerate(range(0, len(order), share)):
