@@ -28,7 +28,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _FFT, _HOP, _MELS = 512, 160, 64
 _LOWEST, _HIGHEST = 50.0, 7_800.0  # Hz
 _FLOOR = 1e-6  # of a window's loudest cell: what is 60 dB below it is not heard
-_CHUNK = 16  # windows at a time
+_CHUNK = 4  # windows at a time
+_SPEEDS = (0.7, 0.85, 1.0, 1.18, 1.4)  # at which each is heard: another dog is larger or smaller
 _HEAT = 0.02  # of what is recalled: a cosine of .05 more is twelve times as likely
 
 
@@ -77,6 +78,20 @@ class Network(nn.Module):
         return ((seen - mean) / spread.clamp(min=0.1))[:, None]
 
 
+def retune(waves: Tensor, speed: float) -> Tensor:
+    """(n, samples) -> the same number: faster and higher above 1, slower and lower below.
+
+    As a tape would; of what becomes longer the middle is kept, after what is shorter comes silence.
+    """
+    if speed == 1.0:
+        return waves
+    length = waves.shape[-1]
+    played = F.interpolate(waves[:, None], round(length / speed), mode="linear")[:, 0]
+    left = max(0, (played.shape[-1] - length) // 2)
+    played = played[:, left : left + length]
+    return F.pad(played, (0, length - played.shape[-1]))
+
+
 def mel_filters() -> Tensor:
     """(mels, bins): triangles evenly spaced on the mel scale (O'Shaughnessy 1987)."""
     low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (_LOWEST, _HIGHEST))
@@ -105,9 +120,15 @@ class Ear:
 
     @torch.no_grad()
     def embed(self, wave: Wave) -> Embedding:
-        """(samples,) -> (windows, d), unit length; no window changes another's."""
-        pieces = self._cut(wave).split(_CHUNK)
-        return torch.cat([self.network(piece) for piece in pieces])
+        """(samples,) -> (windows, d), unit length: the mean over five speeds.
+
+        No window changes another's.
+        """
+        return torch.cat([self._hear(piece) for piece in self._cut(wave).split(_CHUNK)])
+
+    def _hear(self, waves: Tensor) -> Embedding:
+        heard = [self.network(retune(waves, speed)) for speed in _SPEEDS]
+        return F.normalize(torch.stack(heard).mean(dim=0), dim=-1)
 
     @torch.no_grad()
     def recall(self, heard: Embedding) -> Embedding:
