@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from app.tabs import Studio, edit, generate, listen
+from app.tabs import Studio, edit, generate, history, listen
+from app.tabs.common import QUIET
 from app.terminal import tell
 
-TABS = {"Generate": generate.tab, "Edit": edit.tab, "Listen": listen.tab}  # a row for each
+TABS = {  # a row for each
+    "Generate": generate.tab,
+    "Edit": edit.tab,
+    "Listen": listen.tab,
+    "History": history.tab,
+}
 
 # (how often to look, how old) in seconds: every preview is a file, and they are cleared away.
 _TEMPORARY = (600, 3600)
@@ -104,10 +111,12 @@ _JS = """() => {
     }
     for (const field of document.querySelectorAll(".studio-number input"))
       field.inputMode = "numeric";  // a phone shows digits
-    const [before, after] = document.querySelectorAll("#edit-result img");
-    if (after && !after.alt) {  // Gradio has no words for them
-      before.alt = "The picture before the edit";
-      after.alt = "The picture after the edit";
+    for (const [place, ...words] of [
+      ["#edit-result", "The picture before the edit", "The picture after the edit"],
+      ["#history-both", "The picture kept for comparing", "The picture that was chosen"],
+    ]) {
+      const [before, after] = document.querySelectorAll(`${place} img`);
+      if (after && !after.alt) [before.alt, after.alt] = words;  // Gradio has no words for them
     }
   };
   const devices = navigator.mediaDevices;
@@ -152,15 +161,26 @@ def build(studio: Studio) -> gr.Blocks:
     """Lay out the page; nothing is loaded or started."""
     with gr.Blocks(title="Synesthete", analytics_enabled=False, delete_cache=_TEMPORARY) as demo:
         gr.Markdown("# Synesthete\nWords, pictures and sounds steer a picture.", elem_id="title")
-        parts = {}
+        # Kept by the browser. The key only stands in the way of accidents: it is no secret.
+        token = gr.BrowserState("", storage_key="synesthete-owner", secret="synesthete")
+        demo.load(_recogniser(studio), token, token, queue=False, **QUIET)
+        parts, pages = {}, {}
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, tab in TABS.items():
-                with gr.Tab(name, id=name, render_children=True):  # what is sent there arrives
-                    parts[name] = tab(demo, studio)
+                with gr.Tab(name, id=name, render_children=True) as page:  # what is sent arrives
+                    parts[name], pages[name] = tab(demo, studio), page
         for source in ("Generate", "Listen"):
             edit.connect(tabs, parts["Edit"], parts[source])
+        history.connect(studio, tabs, pages["History"], parts)
         demo.queue(max_size=64, default_concurrency_limit=None, api_open=False)
     return demo
+
+
+def _recogniser(studio: Studio) -> Callable[..., str]:
+    def recognise(visitor: gr.Request, token: str) -> str:
+        return studio.recognise(visitor.session_hash, token)
+
+    return recognise
 
 
 def open_page(demo: gr.Blocks, port: int | None = None, *, browser: bool = False) -> str:

@@ -115,7 +115,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
 
     async def edit(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
         with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop, visitor.session_hash):
+            async for change in course(studio, given, stop, studio.owner(visitor.session_hash)):
                 yield placed(change)
 
     async def show_easel(painting: bool, path: str | None) -> AsyncIterator[dict[Any, Any]]:
@@ -353,6 +353,12 @@ def undo(kin: Family, path: str | None) -> Change:
 def receive(path: str) -> Change:
     """A picture comes from another tab."""
     return _shows(path, Family(), "Here it is. What shall be different?")
+
+
+def restored(path: str | None, fields: Change, said: str) -> Change:
+    """An edit that was made before is asked for again; `path`: of its picture, if it is there."""
+    shown = {"picture": None, **_another()} if path is None else _shows(path, Family(), said)
+    return {**shown, **fields, "status": say(said)}
 
 
 async def paint(painting: bool, path: str | None) -> AsyncIterator[Change]:

@@ -86,7 +86,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
 
     async def generate(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
         with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop, visitor.session_hash):
+            async for change in course(studio, given, stop, studio.owner(visitor.session_hash)):
                 yield {parts[name]: value for name, value in change.items()}
 
     changing = [parts[name] for name in _CHANGING]
@@ -203,8 +203,22 @@ def _picture(label: str, elem_id: str, slider: dict[str, Any], slider_id: str) -
         return [by_path(picture), gr.Slider(**slider, elem_id=slider_id)]
 
 
+def generators() -> list[str]:
+    """What may draw, by name."""
+    return list(_here(GENERATORS))
+
+
+def clips() -> list[str]:
+    """What may compare, by name."""
+    return list(_here(CLIPS))
+
+
+def _here(table: Mapping[str, Entry]) -> dict[str, Entry]:
+    return {name: row for name, row in table.items() if not row.files}  # nothing to be fetched
+
+
 def _menu(table: Mapping[str, Entry], label: str, info: str, elem_id: str) -> Any:
-    here = {name: row for name, row in table.items() if not row.files}  # nothing to be fetched
+    here = _here(table)
     choices = [(f"{name}: {row.note}" if row.note else name, name) for name, row in here.items()]
     return gr.Dropdown(choices, value=choices[0][1], label=label, info=info, elem_id=elem_id)
 

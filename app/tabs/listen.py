@@ -120,7 +120,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
 
     async def make(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
         with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop, visitor.session_hash):
+            async for change in course(studio, given, stop, studio.owner(visitor.session_hash)):
                 yield placed(change)
 
     changing = [parts[name] for name in _CHANGING]
