@@ -93,7 +93,9 @@ _CSS = """
 .studio-swatches { display: flex; height: 1.5rem; margin: 0; border-radius: 4px; overflow: hidden;
   border: 1px solid var(--border-color-primary); }
 .studio-swatches i { flex: 1; }
+#history-watching img { display: block; width: 160px; margin-top: .5rem; border-radius: 4px; }
 @media (max-width: 640px) {
+  #history-gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
   #buttons { flex-direction: row; }
   #generate { flex: 3; }
   #stop { flex: 1; min-width: 0; }

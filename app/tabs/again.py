@@ -32,6 +32,9 @@ _NAMES = {
     "width": "its size",
     "height": "its size",
     "ema": "the averaging",
+    "augment": "its augmentations",
+    "palette": "its colours",
+    "regularise": "its regularisers",
 }
 # They follow from the machine, and are settled anew.
 _SETTLED = ("precision", "chunk", "threads")

@@ -189,7 +189,7 @@ def _connect_again(studio: Studio, tabs: Any, all_parts: Parts) -> None:
 AGAIN = {
     "Generate": "prompt negative quality size seed start init init_noise image_prompt image_weight "
     "generator clip steps views".split(),
-    "Edit": "picture original canvas easel painting undo onward instruction strength quality place "
+    "Edit": "picture original canvas easel painting undo instruction strength quality place "
     "everywhere mask invert grow seed".split(),
 }
 
@@ -232,7 +232,7 @@ def _search() -> list[Any]:
                 info="Words of the prompt, in any order.",
                 max_lines=1,
                 scale=3,
-                min_width=200,
+                min_width=280,
                 elem_id="history-search",
             ),
             gr.Checkbox(
@@ -246,7 +246,7 @@ def _search() -> list[Any]:
                 label="Drop a PNG of ours to open it again",
                 file_types=[".png"],
                 type="filepath",
-                height=110,
+                height=140,
                 scale=2,
                 min_width=200,
                 elem_id="history-file",
@@ -266,13 +266,14 @@ def _underway() -> list[Any]:
         watching = gr.HTML(
             "", elem_id="history-watching", elem_classes="studio-status", padding=True
         )
-        stop = gr.Button("Stop", elem_id="history-stop", elem_classes="studio-stop")
+        stop = gr.Button("Stop", size="sm", elem_id="history-stop", elem_classes="studio-stop")
     return [underway, which, watching, stop]
 
 
 def _list() -> list[Any]:
     gallery = gr.Gallery(
         label="Pictures, newest first",
+        show_label=False,
         columns=4,
         height="auto",
         object_fit="contain",
@@ -301,7 +302,7 @@ def _detail() -> list[Any]:
             "The picture that was chosen", "history-picture", format="png", buttons=["fullscreen"]
         )
         both = gr.ImageSlider(
-            label="The one kept for comparing, and the one that was chosen",
+            label="Compared",
             format="png",
             buttons=["fullscreen"],
             max_height=480,
@@ -339,7 +340,7 @@ def _everything() -> list[Any]:
             "Download ZIP", size="sm", visible=False, min_width=120, elem_id="history-zipped"
         )
         everything = gr.Button(
-            "Delete everything of mine", size="sm", min_width=120, elem_id="history-everything"
+            "Delete everything of mine", size="sm", min_width=200, elem_id="history-everything"
         )
     with gr.Column(visible=False, variant="panel", elem_id="history-asking") as asking:
         warning = gr.HTML("", padding=True, elem_id="history-warning")
@@ -673,7 +674,7 @@ def _detailed(job: Job, view: View) -> Change:
         "recipe": _recipe(job, path if there else None),
         "download": gr.update(value=copy, visible=there),
         "again": gr.update(interactive=True),
-        "favourite": gr.update(value="No favourite any more" if job.favourite else "Favourite"),
+        "favourite": gr.update(value="Unfavourite" if job.favourite else "Favourite"),
         "compare": gr.update(visible=there),
         "view": replace(view, chosen=job.id),
     }
