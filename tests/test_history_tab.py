@@ -245,7 +245,6 @@ def test_what_waits_stands_on_top_and_can_be_stopped(worker: Worker) -> None:
     change = arrive(worker)
     assert captions(change) == ["a pear"]
     assert change["underway"]["visible"]
-    assert change["timer"]["active"]
     assert change["which"]["choices"] == [("a red apple", first.id), ("a plum", second.id)]
     given = fields(change["view"], which=second.id)
     assert "1 picture before yours" in text(history.tick(worker, given, owner=OWNER)["watching"])
@@ -265,11 +264,24 @@ def test_nobody_stops_what_is_another_owners(worker: Worker) -> None:
     assert not run.stop.is_set()
 
 
-def test_a_page_looks_again_only_while_something_is_on_its_way(worker: Worker) -> None:
-    made(worker)
+def test_a_page_looks_more_often_while_something_is_on_its_way(worker: Worker) -> None:
     change = arrive(worker)
-    assert not change["timer"]["active"]
     assert change["underway"]["visible"] is False
+    rest = change["timer"]["value"]
+    order(worker)  # in another tab
+    change = history.tick(worker, fields(change["view"]), owner=OWNER)
+    assert change["underway"]["visible"]
+    assert change["timer"]["value"] < rest
+    assert text(change["status"]) == ""
+
+
+def test_what_began_and_ended_between_two_looks_is_in_the_list(worker: Worker) -> None:
+    change = arrive(worker)
+    made(worker)
+    assert worker.runs_of(OWNER) == []
+    change = history.tick(worker, fields(change["view"]), owner=OWNER)
+    assert captions(change) == ["a red apple"]
+    assert "gallery" not in history.tick(worker, fields(change["view"]), owner=OWNER)
 
 
 # --- several ---------------------------------------------------------------------------------

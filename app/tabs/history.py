@@ -53,7 +53,7 @@ PAGE = 24  # pictures at a time
 MOST_ZIP = files.GIB  # bytes of pictures
 
 _THUMB = 256  # pixels
-_TICK = 1.5  # seconds between two looks at what is on its way
+_TICK, _IDLE_TICK = 1.5, 5.0  # seconds between two looks: at what is on its way, at nothing
 _MOST_CAPTION = 60  # characters
 _MOST = 500  # jobs that one ZIP looks at
 
@@ -84,6 +84,7 @@ class View:
     held: str = ""  # to compare others with
     deleted: tuple[str, ...] = ()  # the last one can come back first
     underway: tuple[str, ...] = ()
+    newest: str = ""  # of all that there is, whatever is searched for
 
 
 def tab(demo: gr.Blocks, studio: Studio) -> Parts:
@@ -226,32 +227,28 @@ def _placed(parts: Parts, change: Change) -> dict[Any, Any]:
 
 def _search() -> list[Any]:
     with gr.Row(equal_height=True):
-        return [
-            gr.Textbox(
+        with gr.Column(scale=3, min_width=280):
+            words = gr.Textbox(
                 label="Search",
                 info="Words of the prompt, in any order.",
                 max_lines=1,
-                scale=3,
-                min_width=280,
                 elem_id="history-search",
-            ),
-            gr.Checkbox(
+            )
+        with gr.Column(scale=1, min_width=180):
+            favourites = gr.Checkbox(
                 label="Favourites only",
                 info="What you marked with a star.",
-                scale=1,
-                min_width=160,
                 elem_id="history-favourites",
-            ),
-            gr.File(
+            )
+        with gr.Column(scale=2, min_width=200):
+            file = gr.File(
                 label="Drop a PNG of ours to open it again",
                 file_types=[".png"],
                 type="filepath",
                 height=140,
-                scale=2,
-                min_width=200,
                 elem_id="history-file",
-            ),
-        ]
+            )
+    return [words, favourites, file]
 
 
 def _underway() -> list[Any]:
@@ -401,7 +398,9 @@ def newer(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
 def tick(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
     """See how far everything is; when something is over, it is in the list."""
     view, runs = given["view"], worker.runs_of(owner)
-    if {run.job.id for run in runs} != set(view.underway):
+    # what was quick may have begun and ended since we last looked
+    changed = {run.job.id for run in runs} != set(view.underway)
+    if changed or _newest(worker, owner) != view.newest:
         return _listed(worker, owner, given, view)
     return _going(worker, runs, given["which"] or "")
 
@@ -611,6 +610,10 @@ def _history(
     )
 
 
+def _newest(worker: Worker, owner: str) -> str:
+    return next((job.id for job in worker.store.history(owner, limit=1)), "")
+
+
 def _listed(worker: Worker, owner: str, given: Mapping[str, Any], view: View) -> Change:
     """What is on its way, and a page of what is over."""
     runs = worker.runs_of(owner)
@@ -620,8 +623,10 @@ def _listed(worker: Worker, owner: str, given: Mapping[str, Any], view: View) ->
     over = [job for job in found if job.is_over]
     page = over[:PAGE]
     ids = tuple(job.id for job in page)
-    view = replace(view, shown=ids, underway=tuple(run.job.id for run in runs))
-    said = "" if page else (_NO_MATCH if given["search"] or given["favourites"] else _EMPTY)
+    underway = tuple(run.job.id for run in runs)
+    view = replace(view, shown=ids, underway=underway, newest=_newest(worker, owner))
+    narrowed = given["search"] or given["favourites"]
+    said = "" if page or runs else (_NO_MATCH if narrowed else _EMPTY)
     chosen = ids.index(view.chosen) if view.chosen in ids else None
     return {
         **_going(worker, runs, given["which"] or ""),
@@ -641,7 +646,8 @@ def _going(worker: Worker, runs: list[Run], wanted: str) -> Change:
     """What is on its way, and how far the one is that is watched."""
     ids = [run.job.id for run in runs]
     if not runs:
-        return {"underway": gr.update(visible=False), "timer": gr.update(active=False)}
+        rest = gr.update(value=_IDLE_TICK, active=True)  # another tab may just be asking for one
+        return {"underway": gr.update(visible=False), "timer": rest}
     run = runs[ids.index(wanted)] if wanted in ids else runs[0]
     before = worker.wait(run)
     picture = _inline(preview(run.look.pixels, _THUMB)) if run.look else ""
@@ -650,7 +656,7 @@ def _going(worker: Worker, runs: list[Run], wanted: str) -> Change:
         "underway": gr.update(visible=True),
         "which": gr.update(choices=choices, value=run.job.id),
         "watching": progress(run, before.jobs, before.seconds) + picture,
-        "timer": gr.update(active=True),
+        "timer": gr.update(value=_TICK, active=True),
     }
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image as Picture
 from playwright.sync_api import Locator, Page, expect
 
-from app.images import read_recipe
+from app.images import open_picture, read_recipe
 
 if TYPE_CHECKING:
     from conftest import Started
@@ -127,6 +129,17 @@ def test_what_is_on_its_way_is_found_in_another_tab_and_stopped(
     expect(first.locator("#status p")).to_contain_text("Stopped at step")
 
 
+def test_what_another_tab_asks_for_appears_by_itself(visit: Visit, started: Started) -> None:
+    page = visit()
+    history(page)
+    expect(status(page)).to_contain_text("Nothing yet", timeout=LONG_WAIT)
+    other = page.context.new_page()
+    other.goto(started.address, wait_until="domcontentloaded")
+    expect(other.locator("#generate")).to_be_visible()
+    make(other, "a grey stone")
+    expect(entries(page)).to_contain_text("a grey stone")
+
+
 def test_a_file_is_downloaded_as_it_was_saved_and_opens_again(visit: Visit, tmp_path: Path) -> None:
     page = visit()
     make(page, "a paper boat")
@@ -163,6 +176,29 @@ def test_a_file_is_downloaded_as_it_was_saved_and_opens_again(visit: Visit, tmp_
     expect(entries(page)).to_have_count(1)
 
 
+def test_an_edit_opens_again_with_its_picture_and_changes_it_alike(
+    visit: Visit, started: Started
+) -> None:
+    page = visit()
+    make(page, "a yellow pear")
+    page.locator("#send").click()
+    expect(page.locator("#edit-picture img")).to_be_visible()
+    write(page.locator("#edit-instruction input"), "red")
+    page.locator("#edit-quality").get_by_label("Draft").check()
+    page.locator("#edit-edit").click()
+    edited = page.locator("#edit-status p")
+    expect(edited).to_contain_text("Done:", timeout=LONG_WAIT)
+    come_back(page)
+    entries(page).first.click()
+    press(page, "again")
+    expect(edited).to_have_text("Open again: Edit changes it as before.")
+    expect(page.locator("#edit-instruction input")).to_have_value("red")
+    page.locator("#edit-edit").click()
+    expect(edited).to_contain_text("Done:", timeout=LONG_WAIT)
+    first, second = started.results.glob("a-yellow-pear-*red*.png")
+    assert np.array_equal(open_picture(first).pixels, open_picture(second).pixels)
+
+
 def test_everything_is_deleted_when_one_says_so_twice(visit: Visit, started: Started) -> None:
     page = visit()
     make(page, "a snowy hill")
@@ -182,8 +218,6 @@ def test_everything_is_deleted_when_one_says_so_twice(visit: Visit, started: Sta
 
 
 def test_a_picture_without_a_recipe_is_refused_in_words(visit: Visit, tmp_path: Path) -> None:
-    from PIL import Image as Picture
-
     Picture.new("RGB", (32, 32)).save(tmp_path / "plain.png")
     page = visit()
     history(page)
