@@ -234,10 +234,20 @@ def is_drafted(request: Request) -> bool:
 
 
 def _pulling(request: Request) -> tuple[list[Prompt], list[Vector]]:
-    """What a draft can be drawn of: words, and embeddings in the space that the drafter reads."""
+    """What a draft is drawn of: words, and embeddings in the space that the drafter reads.
+
+    What pulls less than half as strongly as the strongest (a mood) is left to the loop: a draft
+    shows things.
+    """
     space = find("draft", DRAFTER).space
-    words = [prompt for prompt in parse(request.prompt) if prompt.weight > 0]
-    return words, [v for v in vectors(request) if v.weight > 0 and v.space == space]
+    words = parse(request.prompt)
+    others = [vector for vector in vectors(request) if vector.space == space]
+    strengths = [*(word.weight for word in words), *(other.weight for other in others)]
+    least = max(strengths, default=0.0) / 2
+    return (
+        [prompt for prompt in words if prompt.weight > 0 and prompt.weight >= least],
+        [vector for vector in others if vector.weight > 0 and vector.weight >= least],
+    )
 
 
 def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Drafted:

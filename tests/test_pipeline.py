@@ -100,6 +100,12 @@ def test_a_run_begins_with_a_draft_of_its_words(models: Tiny) -> None:
     assert not torch.equal(drafted, _first(models, prompt="a boat"))
 
 
+def test_what_pulls_less_than_half_as_strongly_is_not_in_the_draft(models: Tiny) -> None:
+    alone = _first(models, prompt="a fox")
+    assert torch.equal(alone, _first(models, prompt="a fox | a calm picture::0.4"))
+    assert not torch.equal(alone, _first(models, prompt="a fox | a boat::0.6"))
+
+
 def test_without_words_that_pull_a_run_begins_on_paper(models: Tiny) -> None:
     by_picture = {"prompt": "fog::-1", "pictures": ({"sha256": HASH},)}
     assert torch.equal(_first(models, **by_picture), _first(models, start="flat"))
