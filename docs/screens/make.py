@@ -75,6 +75,16 @@ def edit(page: Page, picture: Path, instruction: str) -> None:
     expect(page.locator("#edit-status p")).to_have_text(re.compile("Done"), timeout=LONG)
 
 
+def listen(page: Page, example: str, text: str) -> None:
+    """Make a picture of one of our examples in the Listen tab, with words beside it."""
+    page.get_by_role("tab", name="Listen").click()
+    page.locator(f"#listen-{example}").click()
+    page.locator("#listen-text textarea, #listen-text input").fill(text)
+    page.locator("#listen-quality").get_by_label("Draft").check()
+    page.locator("#listen-make").click()
+    expect(page.locator("#listen-status p")).to_have_text(re.compile("Done"), timeout=LONG)
+
+
 def subjects(folder: Path) -> tuple[Path, Path]:
     """A drawn street with a car, and a photograph (scikit-learn's flower.jpg, CC BY 2.0)."""
     sys.path.insert(0, str(ROOT))
@@ -119,6 +129,19 @@ def main() -> None:
                 page = visit(**DESKTOP)
                 edit(page, picture, instruction)
                 shoot(page, name, whole=True)
+
+        page = visit(**DESKTOP)
+        listen(page, "duck", "a house")
+        shoot(page, "listen", whole=True)
+        page.get_by_role("tab", name="Generate").click()
+        for seed, prompt in enumerate(("a sailing boat", "a sunflower", "a red heart"), 1):
+            ask(page, prompt, seed)
+            expect(page.locator("#reuse")).to_have_text(f"Reuse seed {seed}", timeout=LONG)
+            say(page, "Done")
+        page.get_by_role("tab", name="History").click()
+        page.locator("#history-gallery img").first.click()
+        expect(page.locator("#history-again")).to_be_visible()
+        shoot(page, "history", whole=True)
 
         page = visit(color_scheme="dark", **DESKTOP)
         ask(page, "a sunset over the sea", 7)
