@@ -86,7 +86,7 @@ def test_what_is_said_is_heard_corrected_and_drawn(visit: Visit, started: Starte
     listen(page)
     words = page.locator("#listen-words textarea")
     expect(words).to_have_value("a ship in a storm")
-    expect(page.locator("#listen-figure dd").first).to_contain_text("ship in a storm”")
+    expect(page.locator("#listen-figure dd").first).to_contain_text("ship in a storm")
     drawn = page.locator("#listen-figure img")
     expect(drawn).to_have_attribute("alt", re.compile("The sound over time"))
     assert drawn.evaluate("image => image.complete && image.naturalWidth") == 720
