@@ -260,6 +260,8 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     goal = _sum([*words, *others], [*(embed_words(reader, text) for text in said), *heard])
     things = _things(reader, said, heard)
     drawn = drafter.start(goal, reader, size, request.seed, things)
+    if things:  # several fit the sum of their words less than one its own: no reason to doubt
+        drawn = drawn._replace(fit=1.0)
     style, _ = undress(request.prompt)
     if not style:
         return drawn
