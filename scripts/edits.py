@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 from app import editing, planner
 from app.images import Canonical, Pixels, to_pixels
 from app.models import Models
-from app.pipeline import draft
+from app.pipeline import Inputs, draft
 from app.request import make_request
 
 EDITS = (
@@ -33,8 +33,8 @@ def subject(name: str, models: Models) -> Pixels:
     """A photograph by its name, or a draft of words."""
     if name in ("flower", "china"):
         return load_sample_image(f"{name}.jpg")
-    request = make_request({"prompt": name, "seed": 1})
-    return to_pixels(draft(request, models, (HEIGHT, WIDTH)))
+    request = make_request({"prompt": name, "seed": 1, "width": WIDTH, "height": HEIGHT})
+    return to_pixels(draft(request, models, 16, Inputs()).picture)
 
 
 def edited(pixels: Pixels, instruction: str, models: Models) -> Pixels:

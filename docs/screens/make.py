@@ -111,7 +111,7 @@ def main() -> None:
         page = visit(**DESKTOP)
         shoot(page, "idle")
         ask(page, "a red apple on a blue background", 7)
-        say(page, r"Step 2\d of")
+        say(page, r"Step [12]\d of")
         shoot(page, "running")
         say(page, "Done")
         shoot(page, "done")
