@@ -7,7 +7,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from app.recipe import differences, hashes
 from app.request import Picture, Request, Sound, Vector
 from app.stopping import Stopped, stoppable, terminable
 from app.terminal import Progress, duration, hush, tell
-from guidance.optimise import Diverged, Snapshot
+from guidance.optimise import Diverged
 
 Tell = Callable[[str], None]
 
@@ -218,18 +218,10 @@ def make_picture(job: Job, typed: Typed, say: Tell, check: Callable[[], None]) -
 
 
 def _run(job: Job, check: Callable[[], None], interject: Tell) -> Iterator[Made]:
-    resume = _moved(job.asked.resume, job.models.device)
+    resume = job.asked.resume and job.asked.resume.to(job.models.device)
     return planner.make(
         job.request, job.models, job.asked.inputs, resume=resume, check=check, tell=interject
     )
-
-
-def _moved(snapshot: Snapshot | None, device: str) -> Snapshot | None:
-    """A snapshot as it was read from a file, on the device that goes on with it."""
-    if snapshot is None:
-        return None
-    places = {name: getattr(snapshot, name).to(device) for name in ("latent", "anchor", "average")}
-    return replace(snapshot, **places)
 
 
 def _told(error: Exception) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -287,7 +287,7 @@ class Slot:
             return None
         task.notes, task.expected, task.before = meta["notes"], meta["expected"], meta["seconds"]
         task.snapshot, task.step = str(task.folder), snapshot.index
-        return request, _on(self.models.device, snapshot)
+        return request, snapshot.to(self.models.device)
 
     def _see(self, task: _Task, made: Made) -> None:
         """A step is done: show it, and write down where we are, when it is time to."""
@@ -441,12 +441,6 @@ def _insist(change: Callable[[], bool]) -> bool:
 
 def _major(version: str) -> str:
     return version.partition(".")[0]
-
-
-def _on(device: str, snapshot: Snapshot) -> Snapshot:
-    """A snapshot as it was read from a file, where it goes on."""
-    places = {name: getattr(snapshot, name).to(device) for name in ("latent", "anchor", "average")}
-    return replace(snapshot, **places)
 
 
 # --- in a process of its own -----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,13 @@ class Stretch(NamedTuple):
     start: float  # seconds
     end: float
     names: Names
+
+
+def cut(seconds: float, window: float, stride: float) -> list[tuple[float, float]]:
+    """Start and end in seconds of each window of a sound; a short sound is one window."""
+    last = max(0.0, seconds - window)
+    starts = [i * stride for i in range(math.ceil(last / stride))] + [last]
+    return [(start, min(seconds, start + window)) for start in starts]
 
 
 def whole(encoder: AudioEncoder, wave: Wave) -> Embedding:

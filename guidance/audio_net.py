@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from timm.models import efficientnet
 from torch import Tensor, nn
 
-from guidance.audio import Wave
+from guidance.audio import Wave, cut
 from guidance.clip import Embedding
 
 RATE = 16_000  # Hz
@@ -113,10 +113,7 @@ class Ear:
 
     def windows(self, wave: Wave) -> list[tuple[float, float]]:
         """Start and end in seconds of each window; a short sound is one window."""
-        seconds = len(wave) / self.rate
-        last = max(0.0, seconds - WINDOW)
-        starts = [i * STRIDE for i in range(math.ceil(last / STRIDE))] + [last]
-        return [(start, min(seconds, start + WINDOW)) for start in starts]
+        return cut(len(wave) / self.rate, WINDOW, STRIDE)
 
     @torch.no_grad()
     def embed(self, wave: Wave) -> Embedding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,11 @@ class Snapshot:
     optimiser: dict[str, Tensor] = field(default_factory=dict)
     plateau: Plateau = field(default_factory=Plateau)
     halvings: int = 0
+
+    def to(self, device: str) -> Snapshot:
+        """The same, as it was read from a file, on the device that goes on with it."""
+        names = ("latent", "anchor", "average")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ standardised by itself, which is what the published code does with a single soun
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from guidance.audio import Wave
+from guidance.audio import Wave, cut
 from guidance.clip import Embedding
 
 RATE, SPACE = 16_000, "ViT-B-32-openai"
@@ -148,10 +147,7 @@ class Wav2Clip:
 
     def windows(self, wave: Wave) -> list[tuple[float, float]]:
         """Start and end in seconds of each window; a short sound is one window."""
-        seconds = len(wave) / self.rate
-        last = max(0.0, seconds - WINDOW)
-        starts = [i * STRIDE for i in range(math.ceil(last / STRIDE))] + [last]
-        return [(start, min(seconds, start + WINDOW)) for start in starts]
+        return cut(len(wave) / self.rate, WINDOW, STRIDE)
 
     @torch.no_grad()
     def embed(self, wave: Wave) -> Embedding:

@@ -111,6 +111,20 @@ def shown_picture(alt_text: str, elem_id: str, **properties: Any) -> Any:
     )
 
 
+def shown_run(prefix: str = "") -> list[Any]:
+    """The picture while it grows, the picture when it is there, and what to know about it."""
+    growing = shown_picture(GROWING, f"{prefix}preview", format="jpeg", buttons=[])
+    result = shown_picture(
+        "The finished picture",
+        f"{prefix}result",
+        format="png",
+        buttons=["download", "fullscreen"],
+        visible=False,
+    )
+    send = gr.Button("Send to Edit", visible=False, elem_id=f"{prefix}send")
+    return [growing, result, send, details_list(f"{prefix}details")]
+
+
 def by_path(picture: Any) -> Any:
     """Take of a picture its file alone: Gradio would decode it before our own limits can act.
 

@@ -12,7 +12,6 @@ import gradio as gr
 from app.catalog import CLIPS, GENERATORS, Entry
 from app.tabs import Studio
 from app.tabs.common import (
-    GROWING,
     QUIET,
     Change,
     Parts,
@@ -20,7 +19,6 @@ from app.tabs.common import (
     by_path,
     complaint,
     connect_seed,
-    details_list,
     follow,
     greeting,
     number_field,
@@ -31,7 +29,7 @@ from app.tabs.common import (
     sentence,
     short,
     shown_copy,
-    shown_picture,
+    shown_run,
     soon,
     status_line,
     whole,
@@ -69,7 +67,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
     order = _order()
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            shown = _shown()
+            shown = shown_run()
         with gr.Column(scale=2, min_width=300):
             settings = _settings()
     parts = {part.elem_id: part for part in [*order, *shown, *settings]}
@@ -128,20 +126,6 @@ def _order() -> list[Any]:
             )
             stop = gr.Button("Stop", interactive=False, elem_id="stop", elem_classes="studio-stop")
     return [prompt, generate, stop, status_line("status")]
-
-
-def _shown() -> list[Any]:
-    """The picture while it grows, the picture when it is there, and what to know about it."""
-    preview = shown_picture(GROWING, "preview", format="jpeg", buttons=[])
-    result = shown_picture(
-        "The finished picture",
-        "result",
-        format="png",
-        buttons=["download", "fullscreen"],
-        visible=False,
-    )
-    send = gr.Button("Send to Edit", visible=False, elem_id="send")
-    return [preview, result, send, details_list("details")]
 
 
 def _settings() -> list[Any]:

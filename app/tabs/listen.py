@@ -20,14 +20,12 @@ import gradio as gr
 from app.errors import Refused
 from app.tabs import Studio
 from app.tabs.common import (
-    GROWING,
     QUIET,
     Change,
     Parts,
     Visits,
     complaint,
     connect_seed,
-    details_list,
     follow,
     greeting,
     quality_choice,
@@ -37,7 +35,7 @@ from app.tabs.common import (
     sentence,
     short,
     shown_copy,
-    shown_picture,
+    shown_run,
     soon,
     status_line,
     unless_stopped,
@@ -102,7 +100,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
         with gr.Column(scale=1, min_width=300):
             left = [*_given(), *_buttons(), *_heard()]
         with gr.Column(scale=1, min_width=300):
-            right = [*_shown(), *_settings()]
+            right = [*shown_run("listen-"), *_settings()]
     parts = {part.elem_id.removeprefix("listen-"): part for part in [*left, *right]}
     parts["finished"] = gr.State("")  # the file that is shown
     parts["heard"] = gr.State(Known())
@@ -255,20 +253,6 @@ def _heard() -> list[Any]:
 
 def _switch(label: str, info: str, name: str) -> Any:
     return gr.Checkbox(True, label=label, info=info, elem_id=f"listen-{name}")
-
-
-def _shown() -> list[Any]:
-    """The picture while it grows, the picture when it is there, and what to know about it."""
-    growing = shown_picture(GROWING, "listen-preview", format="jpeg", buttons=[])
-    result = shown_picture(
-        "The finished picture",
-        "listen-result",
-        format="png",
-        buttons=["download", "fullscreen"],
-        visible=False,
-    )
-    send = gr.Button("Send to Edit", visible=False, elem_id="listen-send")
-    return [growing, result, send, details_list("listen-details")]
 
 
 def _settings() -> list[Any]:
