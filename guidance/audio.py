@@ -106,5 +106,7 @@ def labels() -> Mapping[str, list[str]]:
 @cache
 def embed_labels(clip: Clip) -> Embedding:
     """(labels, d), unit length: the mean of what each is called."""
-    called = [clip.embed_text(captions).mean(dim=0) for captions in labels().values()]
-    return F.normalize(torch.stack(called), dim=-1)
+    called = list(labels().values())
+    each = clip.embed_phrases([caption for captions in called for caption in captions])
+    means = [part.mean(dim=0) for part in each.split([len(captions) for captions in called])]
+    return F.normalize(torch.stack(means), dim=-1)

@@ -6,6 +6,7 @@ Every CLIP is a folder as open_clip writes it, the one that ships with the proje
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,22 @@ class Clip:
         tokens = self.tokenizer(texts).to(self.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
+    @torch.no_grad()
+    def embed_phrases(self, texts: Sequence[str], at_once: int = 256) -> Embedding:
+        """Many short texts -> (n, d), as `embed_text` but for rounding, and several times faster.
+
+        Attention looks back alone, so the padding behind a text changes nothing: it is left out.
+        """
+        if not isinstance(self.model, open_clip.CLIP):  # another text tower
+            return self.embed_text(list(texts))
+        found = []
+        for start in range(0, len(texts), at_once):
+            tokens = self.tokenizer(list(texts[start : start + at_once])).to(self.device)
+            longest = int(tokens.argmax(dim=1).max()) + 1  # the mark of the end has the largest id
+            features = _reading(self.model, longest).encode_text(tokens[:, :longest])
+            found.append(F.normalize(features.float(), dim=-1))
+        return torch.cat(found)
+
     def embed_image(self, views: Image) -> Embedding:
         """(n, 3, side, side), 0..1 -> (n, d), unit length, differentiable."""
         seen = ((views - self.mean) / self.std).to(self.precision)
@@ -91,6 +108,16 @@ class Clip:
 
     def _channel(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
+
+
+def _reading(model: open_clip.CLIP, length: int) -> open_clip.CLIP:
+    """The same network, weights and all, that reads so many tokens; the given one is untouched."""
+    short = copy.copy(model)
+    short._parameters, short._buffers = dict(model._parameters), dict(model._buffers)
+    place = model.positional_embedding[:length]
+    short.positional_embedding = nn.Parameter(place, requires_grad=False)
+    short.attn_mask = model.attn_mask[:length, :length]
+    return short
 
 
 def load(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from math import log2
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import platformdirs
+from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d, median_filter
 
@@ -72,6 +74,11 @@ def feel(wave: Wave) -> Mood:
     loudness = level(wave)
     if loudness < SILENT:
         return Mood(loudness)
+    warm()
+    return _felt(wave, loudness)
+
+
+def _felt(wave: Wave, loudness: float) -> Mood:
     mel = _mel(wave)
     envelope = _envelope(mel)
     onsets = _onsets(envelope)
@@ -101,6 +108,7 @@ def strength(wave: Wave, times: ArrayLike) -> Array:
     asked = np.asarray(times, dtype=np.float64)
     if level(wave) < SILENT:
         return np.zeros_like(asked)
+    warm()
     envelope = _envelope(_mel(wave))
     flash = np.maximum(envelope / max(envelope.max(), LEAST_ONSET), 0)
     fade = 0.1 ** (_HOP / RATE / 0.25)  # to a tenth in a quarter of a second
@@ -112,16 +120,32 @@ def strength(wave: Wave, times: ArrayLike) -> Array:
     return np.interp(asked, seconds, (loud[: len(flash)] + flash) / 2, left=0, right=0)
 
 
+@cache
 def warm() -> None:
-    """Compile what librosa compiles, and load it, by reading a second of sound."""
+    """Compile what librosa compiles, and load it, by reading a second of sound.
+
+    One process at a time: two that compiled into one folder at once were seen to crash.
+    """
     time = np.arange(RATE) / RATE
-    feel((0.5 * np.sin(2 * np.pi * 440 * time) * (time % 0.25 < 0.2)).astype(np.float32))
+    sound = (0.5 * np.sin(2 * np.pi * 440 * time) * (time % 0.25 < 0.2)).astype(np.float32)
+    with _alone():
+        _felt(sound, level(sound))
+
+
+def _alone() -> AbstractContextManager[Any]:
+    """Inside, no other process compiles into the same folder; none can where it is read-only."""
+    folder = _compiled()
+    return FileLock(folder / "compiling.lock") if os.access(folder, os.W_OK) else nullcontext()
+
+
+def _compiled() -> Path:
+    """Where the compiled parts are kept; numba is told before it is imported."""
+    return Path(os.environ.setdefault("NUMBA_CACHE_DIR", str(_writable())))
 
 
 @cache
 def _librosa() -> Any:
-    """The library, told before its import where its compiled parts are kept."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_writable()))
+    _compiled()
     import librosa
 
     return librosa

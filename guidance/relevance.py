@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -42,6 +43,7 @@ _AREA = (0.004, 0.9)  # what part of the picture a thing may cover
 _WHOLENESS, _BORDER, _FRAME = 0.05, 0.2, 0.1
 _PIECES, _LEAST_PIECE = 16, 0.01  # pieces to look at, the best as things; their least area
 _GROWTH = 1.1  # a piece is kept if what it was joined into is so many times as large
+_KEPT = 16  # pictures whose pieces are kept
 _CHROMA = 2.0  # a difference in colour counts so many times one in lightness
 _ALIKE = 0.92  # intersection over union of regions that are one
 _FRAMES = ("{}", "a {}", "a picture of a {}")
@@ -70,7 +72,7 @@ def find(clip: Clip, pixels: Pixels, goals: Embedding) -> Found | None:
     small = _small(pixels)
     steep = _steepness(small)
     candidates = [region for region in _propose(clip, small, goals) if _is_fair(region)]
-    candidates += _best_pieces(small, steep)
+    candidates += _kept_pieces(small.tobytes(), *small.shape[:2])
     if not candidates:
         return None
     embeddings = embed_cutouts(clip, small, candidates)
@@ -99,8 +101,7 @@ def describe(clip: Clip, words: str) -> Embedding:
 def embed_names(clip: Clip, names: Sequence[str]) -> Embedding:
     """(n, d): each name with its article."""
     texts = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
-    parts = (texts[start : start + 256] for start in range(0, len(texts), 256))
-    return torch.cat([clip.embed_text(part) for part in parts])
+    return clip.embed_phrases(texts)
 
 
 def _nearness(embeddings: Embedding, goals: Embedding) -> Tensor:
@@ -302,6 +303,16 @@ def _edge(region: Region, steep: NDArray[np.float32]) -> float:
     mask, box = region.astype(np.uint8), np.ones((3, 3), np.uint8)
     border = cv2.dilate(mask, box) > cv2.erode(mask, box)
     return float(np.log((steep[border].mean() + 1) / (steep.mean() + 1)))
+
+
+@lru_cache(_KEPT)
+def _kept_pieces(content: bytes, height: int, width: int) -> tuple[Region, ...]:
+    """The best pieces of a small picture; people ask about one picture again and again."""
+    pixels = np.frombuffer(content, np.uint8).reshape(height, width, 3)
+    pieces = tuple(_best_pieces(pixels, _steepness(pixels)))
+    for piece in pieces:
+        piece.flags.writeable = False
+    return pieces
 
 
 def _best_pieces(pixels: Pixels, steep: NDArray[np.float32]) -> list[Region]:

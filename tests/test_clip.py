@@ -95,6 +95,19 @@ def test_words_beyond_the_context_are_named(tiny: clip.Clip) -> None:
     assert tiny.unread("very " * 40 + "last").endswith("very last")
 
 
+@pytest.mark.parametrize("name", ["tiny", "pocket"])
+@pytest.mark.parametrize("at_once", [2, 256])
+def test_many_phrases_are_read_as_one_is(
+    name: str, at_once: int, request: pytest.FixtureRequest
+) -> None:
+    """Also those whose words have the number that fills the rest of a line ("!" is 0)."""
+    model = request.getfixturevalue(name)
+    texts = ["a cat", "", "!", "wow! what a red bus!!!", "a house by the sea", "word " * 100]
+    before = model.embed_text(texts)
+    assert torch.allclose(model.embed_phrases(texts, at_once), before, atol=1e-5)
+    assert torch.equal(model.embed_text(texts), before)  # it itself reads as far as ever
+
+
 def test_bfloat16_points_the_same_way(tiny_clip: Path, tiny: clip.Clip) -> None:
     half = clip.load(tiny_clip, precision=torch.bfloat16)
     views = torch.rand(2, 3, tiny.side, tiny.side)

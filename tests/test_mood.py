@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -358,6 +359,16 @@ def test_where_the_users_cache_cannot_be_written_another_folder_serves(tmp_path:
     assert folder.is_dir()
     assert not folder.is_relative_to(tmp_path)
     folder.rmdir()
+
+
+def test_while_another_process_compiles_we_wait() -> None:
+    with mood._alone():
+        waiting = Thread(target=mood.warm.__wrapped__)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    waiting.join(120)
+    assert not waiting.is_alive()
 
 
 def test_a_chosen_cache_folder_is_kept(tmp_path: Path) -> None:
