@@ -414,8 +414,19 @@ def test_an_exam_asks_what_did_not_train(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_made_questions_are_of_unheard_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     name = next(iter(RECIPES))
     monkeypatch.setattr(sound, "RECIPES", {name: RECIPES[name]})
-    asked = sound.questions(Album(), [], seed=0)
+    known = Album({name: []})
+    asked = sound.questions(known, [], seed=0)
     assert [(one.exam, one.label) for one in asked] == [("made", name)] * sound._ASKED
+    assert sound.questions(sound.without(known, [name]), [], seed=0) == []
+
+
+def test_what_is_left_out_is_never_heard_and_written_down(tmp_path: Path) -> None:
+    album = sound.without(sound.collect(two_labels(), 0, 0), ["hum"])
+    assert (set(album.trained), set(album.kept)) == ({"hiss"}, {"hiss"})
+    with pytest.raises(LookupError, match="No sound is called hoot"):
+        sound.without(album, ["hoot"])
+    sound.export(Network(WIDTH, 2), tmp_path, "pocket", ["hiss"], ["hum"])
+    assert json.loads((tmp_path / sound.LEFT_OUT).read_text()) == ["hum"]
 
 
 def test_answers_are_shares_of_right_ones(tiny_ear: Ear) -> None:

@@ -177,6 +177,7 @@ def train_sound(args: argparse.Namespace) -> None:
     plan = begin_course(sound.Plan, args)
     reader, library = load_exported(args.clip), data.load(args.cache)
     album = sound.collect(recordings.trained_on(args.cache), plan.made, plan.seed)
+    album = sound.without(album, args.without)
     goals = sound.find_goals(sorted(album.trained), reader, library.part(lambda p: not p.held_out))
     net = sound.new_network(goals)
     state = sound.new_state(net, plan)
@@ -185,7 +186,7 @@ def train_sound(args: argparse.Namespace) -> None:
     asked = sound.questions(album, recordings.tested_on(args.cache), plan.seed)
 
     def report() -> dict[str, float]:
-        sound.export(state.mean, args.out / "sound", "pocket", goals.labels)
+        sound.export(state.mean, args.out / "sound", "pocket", goals.labels, args.without)
         return sound.answers(state.mean, goals, asked)
 
     lessons = sound.Lessons(album, goals.labels, plan)
@@ -264,6 +265,10 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
         if name in ("draft", "sound"):
             task.add_argument("--clip", type=Path, default=Path("weights/clip"), help="its reader")
+        if name == "sound":
+            task.add_argument(
+                "--without", nargs="+", default=[], metavar="LABEL", help="never to be heard"
+            )
     task = tasks.add_parser("measure", help="measure an exported CLIP on held-out pictures")
     task.add_argument("--weights", type=Path, default=Path("weights/clip"), help="its folder")
     task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")

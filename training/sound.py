@@ -36,6 +36,7 @@ _UNSEEN = 0.2  # the part in the middle of a recording that is kept for tests
 _LONG_ENOUGH = 1.5  # seconds: of a shorter one nothing is kept, it would be nothing
 _MADE_SECONDS = 4.0
 _ASKED = 3  # made sounds of each recipe in the exam
+LEFT_OUT = "left_out.json"  # beside an encoder: the labels that it never heard
 SIDE = 96  # px, of the drawings that the CLIP looks at
 
 
@@ -130,6 +131,15 @@ def collect(recordings: Iterable[Recording], made: int, seed: int) -> Album:
         waves = [synthesise(name, chance, _MADE_SECONDS) for _ in range(made)]
         by_source[name]["made"] += waves
     return Album({label: list(by.values()) for label, by in by_source.items()}, dict(kept))
+
+
+def without(album: Album, labels: Iterable[str]) -> Album:
+    """The same, but none of it is called that. Raises LookupError for what is not in it."""
+    absent = set(labels)
+    if unknown := absent - set(album.trained):
+        raise LookupError(f"No sound is called {', '.join(sorted(unknown))}.")
+    parts = ({k: v for k, v in part.items() if k not in absent} for part in vars(album).values())
+    return Album(*parts)
 
 
 def split(wave: Wave) -> tuple[list[Wave], Wave | None]:
@@ -311,14 +321,18 @@ def train(
     train_course(plan, state, lessons, take_step, folder, report)
 
 
-def export(net: Network, folder: Path, space: str, labels: Sequence[str]) -> None:
-    """Write config, half-precision weights and the names of what it knows."""
+def export(
+    net: Network, folder: Path, space: str, labels: Sequence[str], left_out: Sequence[str] = ()
+) -> None:
+    """Write config, half-precision weights and the names of what it knows, or never heard."""
     folder.mkdir(parents=True, exist_ok=True)
     width = net.speak.out_features
     config = {"width": width, "labels": len(net.goals), "tower": TOWER, "space": space}
     (folder / CONFIG).write_text(json.dumps(config) + "\n")
     called = {label: captions(label) for label in labels}
     (folder / LABELS.name).write_text(json.dumps(called, indent=1) + "\n")
+    if left_out:
+        (folder / LEFT_OUT).write_text(json.dumps(list(left_out)) + "\n")
     write_weights(net.state_dict(), folder / WEIGHTS)
 
 
@@ -342,7 +356,7 @@ def questions(album: Album, others: Iterable[Recording], seed: int) -> list[Ques
         for wave in waves
         if label != SPEECH
     ]
-    made = [Question("made", name, wave) for name, wave in _made(seed)]
+    made = [Question("made", name, wave) for name, wave in _made(seed) if name in album.trained]
     foreign = [Question("sources", r.label, r.wave) for r in others if r.label in album.trained]
     return [*middles, *made, *foreign]
 
