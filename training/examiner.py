@@ -1,9 +1,9 @@
 """Training of the examiner, who is to mark the pictures of the others and never guides.
 
-No benchmark asks it yet. It must not like what the guide likes only because they went to one
-school: it has another tower from another start (EfficientNet-Lite2), words of its own learned from
-captions alone, no attacks and no teacher; and it has seen the held-out things too, for it will be
-asked about them. Contrastive training as in CLIP (Radford et al. 2021, figure 3).
+`benchmarks/examiner.py` asks it. It must not like what the guide likes only because they went to
+one school: it has another tower from another start (EfficientNet-Lite2), words of its own learned
+from captions alone, no attacks and no teacher; and it has seen the held-out things too, for it will
+be asked about them. Contrastive training as in CLIP (Radford et al. 2021, figure 3).
 """
 
 from __future__ import annotations
