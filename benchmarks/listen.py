@@ -7,12 +7,11 @@
     python -m benchmarks.listen onsets OUT   # where sounds begin in rhythms
     python -m benchmarks.listen score OUT [ANSWERS] # all that was measured, against the bars
 
-Each writes OUT/<part>.json; pictures that lie there already are kept. `--examiner FOLDER` has a
-network that never guides mark the pictures; without it, what it would say is left out. The
-recordings need the trainings' cache (`python -m training data`). A blind reader gets OUT/blind.png
-alone, never OUT/key, and writes one JSON object a line: `sheet` (0), `cell`, `first` and `second`
-guess of what makes the sound. `--left-out FOLDER`, any number of times: an encoder that was trained
-without the labels in its left_out.json (a list).
+Each writes OUT/<part>.json; pictures that lie there already are kept. A network that never guides
+marks them (`benchmarks/examiner.py`). The recordings need the trainings' cache (`python -m training
+data`). A blind reader gets OUT/blind.png alone, never OUT/key, and writes one JSON object a line:
+`sheet` (0), `cell`, `first` and `second` guess of what makes the sound. `--left-out FOLDER`, any
+number of times: an encoder that was trained without the labels in its left_out.json (a list).
 """
 
 from __future__ import annotations
@@ -39,13 +38,14 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from app import listening, planner
-from app.images import Pixels, open_picture, to_tensor
+from app.images import Pixels
 from app.models import Models
 from app.options import Asked
 from app.pipeline import Inputs
 from app.request import make_request
 from app.sounds import open_sound
 from benchmarks.__main__ import where
+from benchmarks.examiner import FOLDER, nearness
 from benchmarks.faithful import draw_sheet, names_it, read, real_pictures, setting
 from guidance import audio_net, mood
 from guidance.audio import LABELS, Wave
@@ -55,7 +55,7 @@ from guidance.speech import Speech
 from training import data, examiner, recordings, sound
 from training.examiner import Examiner
 from training.recordings import SPEECH, Recording
-from training.sound import Question, captions
+from training.sound import LEFT_OUT, Question, captions
 from training.synth import RATE, RECIPES, rhythm, synthesise
 
 CLASSES = 50  # a sound is one of so many: chance is 2 %, and 10 % for one of five guesses
@@ -64,7 +64,6 @@ FIVE, TEN = 5, 10
 SECONDS = 4.0  # of a synthesised sound
 PICTURES, BLIND, REAL, JOINT, SAME, SPOKEN = 30, 20, 4, 20, 5, 20  # how many of each
 RHYTHMS, NEAR = 100, 0.05  # and how near an onset has to be, in seconds
-LEFT_OUT = "left_out.json"
 # What stands beside a sound: none of it is in a recording that is asked about.
 TEXTS = (
     "a house", "a tree", "a red heart", "an apple", "a castle",
@@ -337,7 +336,7 @@ def hear_names(out: Path, given: argparse.Namespace) -> None:
         typed = make_typed(folder / f"{number:02}-typed", caption, models, given.way)
         pairs.append({"name": caption, "spoken": said["prompt"], "typed": typed["prompt"]})
     report["pictures"] = {"way": read_way(folder), "each": pairs}
-    if given.marker and pairs:
+    if pairs:
         report["pictures"] |= compare_spoken(given.marker, folder, pairs, known_names())
     write(out, "speech", report)
 
@@ -348,16 +347,16 @@ def compare_spoken(
     """How the examiner likes pictures of spoken names, beside those of typed ones."""
     told: dict[str, Any] = {}
     for what in ("spoken", "typed"):
-        places, nearness = [], []
+        places, near = [], []
         for number, pair in enumerate(pairs):
             own = called(noun(pair["name"]))
             found = examine(
                 net, folder / f"{number:02}-{what}.png", choices([own], names, (), NAMES)
             )
             places.append(place_of(found, 0))
-            nearness.append(float(found[0]))
+            near.append(float(found[0]))
         five = share(sum(p < FIVE for p in places), len(places))
-        told[what] = {"top 5": five, "nearness": round(float(np.mean(nearness)), 4)}
+        told[what] = {"top 5": five, "nearness": round(float(np.mean(near)), 4)}
     return told
 
 
@@ -490,8 +489,7 @@ def draw_sounds(out: Path, given: argparse.Namespace) -> None:
     show(out, folder, chosen, rows)
     hide(out, folder, [one.label for one in chosen][:BLIND], real_pictures(REAL))
     report: dict[str, Any] = {"way": read_way(folder), "each": rows}
-    if given.marker:
-        report |= mark_pictures(given.marker, folder, rows, known_names())
+    report |= mark_pictures(given.marker, folder, rows, known_names())
     write(out, "pictures", report)
 
 
@@ -511,12 +509,9 @@ def mark_pictures(
     }
 
 
-@torch.no_grad()
 def examine(net: Examiner, picture: Path, names: Sequence[str]) -> Tensor:
     """(names,): how near the examiner finds each to a picture."""
-    side = (examiner.SIDE, examiner.SIDE)
-    pixels = F.interpolate(to_tensor(open_picture(picture)), side, mode="area")
-    return (net.embed_pictures(pixels) @ net.embed_texts(names).T)[0]
+    return nearness(net, [picture], names)[0]
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -557,8 +552,7 @@ def draw_joint(out: Path, given: argparse.Namespace) -> None:
         "another sound with the same text": others(folder, rows),
         "each": rows,
     }
-    if given.marker:
-        report |= mark_joint(given.marker, folder, rows, known_names())
+    report |= mark_joint(given.marker, folder, rows, known_names())
     write(out, "joint", report)
 
 
@@ -850,15 +844,10 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "joint": draw_joint,
     "onsets": hear_onsets,
 }
-_EXAMINED = ("speech", "pictures", "joint")
 
 
-def open_examiner(folder: Path | None, part: str) -> Examiner | None:
-    """Read the examiner. Says what will be missing without it; raises SystemExit if it is gone."""
-    if folder is None:
-        if part in _EXAMINED:
-            print("No --examiner: what it would say of the pictures is left out.", flush=True)
-        return None
+def open_examiner(folder: Path) -> Examiner:
+    """Read the examiner. Raises SystemExit if it is not there."""
     if not (folder / examiner.WEIGHTS).exists():
         raise SystemExit(f"No examiner in {folder}. Run `python -m training examiner`.")
     return examiner.load(folder)
@@ -874,7 +863,7 @@ def main() -> None:
     parser.add_argument("part", choices=[*PARTS, "score"])
     parser.add_argument("out", type=Path)
     parser.add_argument("answers", type=Path, nargs="?")
-    parser.add_argument("--examiner", type=Path, metavar="FOLDER")
+    parser.add_argument("--examiner", type=Path, default=FOLDER, help="who marks the pictures")
     parser.add_argument(
         "--encoder", type=Path, default=LABELS.parent, metavar="FOLDER", help="of the first part"
     )
@@ -889,7 +878,7 @@ def main() -> None:
         print(json.dumps(score(given.out, given.answers)["bars"], indent=1))
         return
     given.way = Way(given.quality, given.seed, dict(setting(pair) for pair in given.set))
-    given.marker = open_examiner(given.examiner, given.part)
+    given.marker = open_examiner(given.examiner)
     PARTS[given.part](given.out, given)
 
 

@@ -111,17 +111,22 @@ def overlap(one: Region, other: Region) -> float:
     return round(float((one & other).sum() / max(1, (one | other).sum())), 3)
 
 
-def seek(pixels: Pixels, instruction: str, clip: Clip) -> tuple[Region, bool]:
-    """Where an instruction's thing is, by its words alone, and whether the program would say so.
+SURE, UNSURE, ABSENT = "found", "asked", "refused"  # what the program says of a place
 
-    Where it would say that there is no such thing, this is the best place it found all the same.
+
+def seek(pixels: Pixels, instruction: str, clip: Clip) -> tuple[Region, str]:
+    """Where an instruction's thing is, by its words alone, and what the program says of it.
+
+    Where it says that there is no such thing, this is the best place it found all the same.
     """
     plan, eye = understand(instruction), editing.Eye(clip, pixels)
+    nowhere = np.zeros(pixels.shape[:2], bool)
     try:
-        return editing._located(plan, eye), True
+        found, doubt = editing._located(plan, eye)
+        return nowhere if found is None else found, UNSURE if doubt else SURE
     except Refused:
-        found = find(clip, pixels, describe(clip, plan.region))
-        return (np.zeros(pixels.shape[:2], bool) if found is None else found.region), False
+        best = find(clip, pixels, describe(clip, plan.region))
+        return nowhere if best is None else best.region, ABSENT
 
 
 def measure(pixels: Pixels, where: Region, instruction: str, clip: Clip) -> dict[str, Any]:
@@ -129,19 +134,23 @@ def measure(pixels: Pixels, where: Region, instruction: str, clip: Clip) -> dict
     return judge(*seek(pixels, instruction, clip), where)
 
 
-def judge(found: Region, is_sure: bool, where: Region) -> dict[str, Any]:
-    """`iou` is what a person gets: 0 where the program refuses. `best` is that of the place."""
+def judge(found: Region, said: str, where: Region) -> dict[str, Any]:
+    """`iou` is that of a place that the program shows, asking or not; `best` of any place."""
     best = overlap(found, where)
-    return {"iou": best if is_sure else 0.0, "best": best, "found": is_sure}
+    return {"iou": 0.0 if said == ABSENT else best, "best": best, "said": said}
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of what `measure` says, and how many were found at all."""
+    """Means of what `measure` says (what is refused counts as 0), and what was said."""
+    shown = [row for row in rows if row["said"] != ABSENT]
+    unasked = [row["iou"] * (row["said"] == SURE) for row in rows]
     return {
-        "mean iou": round(float(np.mean([row["iou"] for row in rows])), 3),
-        "mean iou of those found": _mean(row["iou"] for row in rows if row["found"]),
-        "mean iou of the best places": round(float(np.mean([row["best"] for row in rows])), 3),
-        "found": f"{sum(row['found'] for row in rows)}/{len(rows)}",
+        "mean iou": _mean(row["iou"] for row in rows),
+        "mean iou without asking": _mean(unasked),
+        "mean iou of those shown": _mean(row["iou"] for row in shown),
+        "mean iou of the best places": _mean(row["best"] for row in rows),
+        **{what: sum(row["said"] == what for row in rows) for what in (SURE, UNSURE, ABSENT)},
+        "of": len(rows),
     }
 
 

@@ -364,18 +364,11 @@ def test_a_tie_is_no_success() -> None:
     assert [listen.place_of(nearness, own) for own in range(4)] == [2, 2, 3, 0]
 
 
-def test_without_an_examiner_that_is_said_and_a_missing_one_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], marker: examiner.Examiner
-) -> None:
-    assert listen.open_examiner(None, "joint") is None
-    assert "No --examiner" in capsys.readouterr().out
-    assert listen.open_examiner(None, "onsets") is None
-    assert not capsys.readouterr().out
+def test_a_missing_examiner_is_refused(tmp_path: Path, marker: examiner.Examiner) -> None:
     with pytest.raises(SystemExit, match="No examiner in"):
-        listen.open_examiner(tmp_path, "joint")
+        listen.open_examiner(tmp_path)
     examiner.export(marker, tmp_path, TOWER)
-    found = listen.open_examiner(tmp_path, "joint")
-    assert found is not None
+    found = listen.open_examiner(tmp_path)
     assert found.embed_texts(["an owl"]).shape == (1, 32)
 
 
