@@ -2,7 +2,8 @@
 
     <data>/jobs.sqlite          the list of jobs (see `app.jobs`)
     <data>/inputs/<sha256>.npy  what requests name: pictures, masks, embeddings, sounds
-    <data>/runs/<job>/          report.json and preview.jpg (how far it is), snapshots
+    <data>/runs/<job>/          report.json and preview.jpg (how far it is), snapshots, frames of a
+                                film (`app.film`), and where it ended
     <data>/costs.json           what a step costs on this machine
 
 Whoever orders and whoever works are two processes, and either may end at any time: nothing but
@@ -14,13 +15,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -28,9 +31,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from app import planner, saving
+from app import files, planner, saving
 from app.errors import Refused
 from app.images import Pixels, preview_jpeg, to_pixels, to_tensor
+from app.jobs import Artifact
 from app.options import Asked
 from app.pipeline import Inputs
 from app.planner import Cost
@@ -38,10 +42,15 @@ from app.request import Request, read_request
 from generators.base import Image
 
 Named = dict[str, dict[str, str]]  # kind of input -> its name in the request -> SHA-256 of a file
+PICTURE, INPUT = "picture", "input"  # kinds of artifacts: what people want, and what they gave
 
 # Before anything was measured: a guess, for the pocket models on two cores of a busy machine.
 _GUESS = Cost(pixel_seconds=1e-5, pixel_bytes=0, view_seconds=0.05, view_bytes=0)
-_WAITING = 7 * 86_400  # seconds
+_WAITING = 3600.0  # seconds between writing an input and putting its job on the list, at most
+_ABANDONED = 7 * 86_400.0  # seconds after which an input that no job names is nobody's
+_BROKEN_OFF = 3600.0  # seconds after which a file that never became whole will not
+_MOST_POINTS = 200  # of a curve
+_MOST_ENDS = 20  # places where runs ended that are kept: the newest; about a megabyte each
 _CELL = 16  # pixels a side, for a size that is only to be estimated
 _GONE = (
     "A picture, mask or sound that this needs is not on the disk any more, or was changed. "
@@ -65,14 +74,31 @@ class Home:
     def remove(self, paths: Iterable[str]) -> None:
         """Delete what no job needs any more: files of ours alone, never people's pictures.
 
-        An input that was given not long ago stays: a job that only waits may need it.
+        An input that was given just now stays: its next job may not be on the list yet.
         """
         for path in map(Path, paths):
             if path.parent == self.inputs:
-                if path.exists() and time.time() - path.stat().st_mtime > _WAITING:
-                    path.unlink()
+                _remove_old(path, _WAITING)
             elif self.runs in path.parents:
                 shutil.rmtree(self.runs / path.relative_to(self.runs).parts[0], ignore_errors=True)
+
+    def sweep(self, results: Path, unneeded: Callable[[list[str]], list[str]]) -> None:
+        """Delete what was begun in these folders and never ended, and inputs of no job.
+
+        Whoever is killed in the middle of writing leaves the first, whoever is turned away after
+        handing in the second. `unneeded` tells which of some paths no job names.
+        """
+        for place in (self.root, self.inputs, results, *self.runs.glob("*")):
+            for path in place.glob(saving.PARTS):
+                _remove_old(path, _BROKEN_OFF)
+        for name in unneeded([str(path) for path in self.inputs.glob("*.npy")]):
+            _remove_old(Path(name), _ABANDONED)
+
+
+def _remove_old(path: Path, age: float) -> None:
+    with suppress(OSError):  # another process was quicker
+        if time.time() - path.stat().st_mtime > age:
+            path.unlink()
 
 
 def folder() -> Path:
@@ -86,21 +112,28 @@ def folder() -> Path:
 # --- orders ----------------------------------------------------------------------------------
 
 
-def write_order(asked: Asked, place: Path, home: Home) -> str:
+class Parent(NamedTuple):
+    """The job from whose end another one goes on: after how many steps, and what it had made."""
+
+    job: str
+    step: int
+    picture: str  # the name of the file
+
+
+def write_order(asked: Asked, place: Path, home: Home, parent: Parent | None = None) -> str:
     """All it takes to carry out the one request of `asked`, as text; what it names, as files.
 
     Raises as `saving.write` does.
     """
     (request,) = asked.requests
-    return json.dumps(
-        {
-            "request": request.model_dump(mode="json"),
-            "place": str(place),
-            "notes": list(asked.notes),
-            "repeated": asked.repeated,
-            "inputs": publish(asked.inputs, home.inputs),
-        }
-    )
+    order = {
+        "request": request.model_dump(mode="json"),
+        "place": str(place),
+        "notes": list(asked.notes),
+        "repeated": asked.repeated,
+        "inputs": publish(asked.inputs, home.inputs),
+    }
+    return json.dumps({**order, "parent": parent} if parent else order)
 
 
 def read_order(text: str, home: Home) -> tuple[Asked, Path]:
@@ -120,12 +153,30 @@ def place_of(text: str) -> Path:
     return Path(json.loads(text)["place"])
 
 
+def parent_of(text: str) -> Parent | None:
+    """From whose end an order goes on, if from anyone's."""
+    found = json.loads(text).get("parent")
+    return Parent(*found) if found else None
+
+
 def inputs_of(text: str, home: Home) -> list[Path]:
     """The files that an order needs, as far as they are there."""
     named: Named = json.loads(text)["inputs"]
     digests = {digest for kind in named.values() for digest in kind.values()}
     paths = (_file(home.inputs, digest) for digest in sorted(digests))
     return [path for path in paths if path.exists()]
+
+
+def given(text: str, home: Home) -> list[Artifact]:
+    """The same as what belongs to a job."""
+    return [
+        Artifact(INPUT, str(path), path.stem, path.stat().st_size) for path in inputs_of(text, home)
+    ]
+
+
+def artifact(kind: str, path: Path) -> Artifact:
+    """A file as what belongs to a job."""
+    return Artifact(kind, str(path), files.digest(path), path.stat().st_size)
 
 
 # --- what a request names --------------------------------------------------------------------
@@ -231,6 +282,42 @@ class Look:
         return sum(self.losses.values())
 
 
+@dataclass(frozen=True)
+class Trace:
+    """The losses on the way, by name: one for each of `steps`, at most about 200 points.
+
+    None where a target had no loss, as the pull to the start has none in the end.
+    """
+
+    steps: tuple[int, ...] = ()
+    losses: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+    def after(self, index: int, losses: Mapping[str, float], steps: int) -> Trace:
+        """The same with one more point, of a run of so many steps; the newest always stays."""
+        every = max(1, math.ceil(steps / (_MOST_POINTS - 2)))
+        kept = [n for n, step in enumerate(self.steps) if step < index and step % every == 0]
+        none = (None,) * len(self.steps)
+        return Trace(
+            (*(self.steps[n] for n in kept), index),
+            {
+                name: (*(self.losses.get(name, none)[n] for n in kept), _rounded(losses.get(name)))
+                for name in {**self.losses, **losses}
+            },
+        )
+
+    @staticmethod
+    def read(told: Mapping[str, Any] | None) -> Trace:
+        """What `asdict` made of one, and JSON of that; an older report has none."""
+        if not told:
+            return Trace()
+        losses = {name: tuple(values) for name, values in told["losses"].items()}
+        return Trace(tuple(told["steps"]), losses)
+
+
+def _rounded(loss: float | None) -> float | None:
+    return None if loss is None else round(loss, 5)  # more digits nobody can see
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """How far a job is: the request as it is carried out, what is not as asked, what it costs."""
@@ -239,6 +326,7 @@ class Report:
     notes: tuple[str, ...] = ()
     expected: str = ""  # seconds and memory, in words
     look: Look | None = None  # the newest
+    trace: Trace = Trace()
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -251,6 +339,7 @@ def write_report(report: Report, folder: Path) -> None:
         "notes": report.notes,
         "expected": report.expected,
         "look": None,
+        "trace": asdict(report.trace),
     }
     with saving.explained(folder / "report.json"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,6 +364,34 @@ def preview_path(folder: Path) -> Path:
     return folder / "preview.jpg"
 
 
+def end_path(folder: Path) -> Path:
+    """Where it is written in which state a run ended, so that another one can go on from there."""
+    return folder / "end.safetensors"
+
+
+def note_path(folder: Path, place: Path) -> Path:
+    """Where it is noted that a picture was written which the list does not know of yet."""
+    return folder / f"saved-{place.stem}.json"
+
+
+def notes_in(folder: Path) -> list[Path]:
+    """All such notes of one run."""
+    return sorted(folder.glob("saved-*.json"))
+
+
+def forget_ends(home: Home) -> None:
+    """Only the newest few are kept: nobody goes on from a picture of last year."""
+
+    def age(path: Path) -> float:
+        try:
+            return -path.stat().st_mtime
+        except OSError:  # another process was quicker
+            return 0.0
+
+    for path in sorted(home.runs.glob("*/end.safetensors"), key=age)[_MOST_ENDS:]:
+        path.unlink(missing_ok=True)
+
+
 def read_report(folder: Path) -> Report | None:
     """The newest report of a run; None before there is one that can be read."""
     try:
@@ -283,7 +400,8 @@ def read_report(folder: Path) -> Report | None:
         if look:
             with Picture.open(preview_path(folder), formats=["JPEG"]) as picture:
                 look = Look(**look, pixels=np.asarray(picture.convert("RGB")))
-        return Report(read_request(told), tuple(told["notes"]), told["expected"], look)
+        trace = Trace.read(told.get("trace"))
+        return Report(read_request(told), tuple(told["notes"]), told["expected"], look, trace)
     except (OSError, ValueError, KeyError, TypeError):  # `Refused` is a ValueError
         return None
 

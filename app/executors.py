@@ -28,10 +28,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+from app import desk, images, results, saving
 from app.desk import Home
-from app.errors import Failed
+from app.errors import Failed, Refused
 from app.files import MIB
-from app.jobs import Store
+from app.jobs import Job, Store
 from app.models import Models
 from app.slot import Slot, Timing
 
@@ -66,6 +67,11 @@ class Executor(Protocol):
     """Somebody who works on a list of jobs."""
 
     warm: Future[None]  # done when an everyday request would begin at once; or it says why not
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anybody is there who works."""
+        ...
 
     def start(self) -> None:
         """Begin to work."""
@@ -108,13 +114,20 @@ class InlineExecutor:
     holds up all others.
     """
 
+    slot = Slot  # what works in that thread
+
     def __init__(self, home: Home, models: Models, *, timing: Timing | None = None) -> None:
         """Nothing is started yet."""
         self._store, self._warmth = Store(home.jobs), _Warmth()
         self.warm = self._warmth.future
         worker = f"inline-{uuid.uuid4()}"
-        self._slot = Slot(self._store, models, home, worker, timing=timing, say=self._hear)
+        self._slot = self.slot(self._store, models, home, worker, timing=timing, say=self._hear)
         self._thread = threading.Thread(target=self._slot.serve, name="pictures", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to work."""
@@ -178,6 +191,11 @@ class ProcessExecutor:
         """The processes that live now."""
         return [keeper.child.pid for keeper in self._keepers if keeper.child]
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether at least one process lives."""
+        return any(child.is_alive for keeper in self._keepers if (child := keeper.child))
+
     def start(self) -> None:
         """Begin to work."""
         for thread in (*self._keepers, self._tidier):
@@ -207,7 +225,8 @@ class ProcessExecutor:
 
     def _tidy(self) -> None:
         """What has to be done now and then."""
-        tasks = {self._go_on: _TIDY, self._use_room: _DISK, self._purge: _PURGE}
+        tasks = {self._go_on: _TIDY, self._use_room: _DISK, self._adopt: _DISK}
+        tasks[self._purge] = _PURGE
         due = dict.fromkeys(tasks, 0.0)
         while not self._ending.wait(_TICK):
             for task, pause in tasks.items():
@@ -227,6 +246,26 @@ class ProcessExecutor:
 
     def _purge(self) -> None:
         self._home.remove(self._store.purge(_KEPT))
+        self._home.sweep(results.folder(), self._store.unneeded)
+
+    def _adopt(self) -> None:
+        """Pictures that were saved by a process that died before it could say so.
+
+        A job that goes on finds its own again; this is for those that are over.
+        """
+        for note in self._home.runs.glob("*/saved-*.json"):
+            _adopt(note, self._store)
+
+
+def _adopt(note: Path, store: Store) -> None:
+    """Give the picture of a note to its job, unless that may go on and find it by itself."""
+    picture = saving.noted(note)
+    files = [desk.artifact(desk.PICTURE, picture)] if picture else []
+    kept = store.adopt(note.parent.name, files)
+    if kept is None and picture:
+        picture.unlink(missing_ok=True)  # whoever ordered it wants nothing kept
+    if kept is not False:
+        note.unlink(missing_ok=True)
 
 
 class _Child:
@@ -311,6 +350,7 @@ class _Keeper(threading.Thread):
         super().__init__(name=slot, daemon=True)
         self.child: _Child | None = None
         self._store, self._arguments, self._timing = store, arguments, timing
+        self._home = Home(Path(str(arguments["home"])))
         self._ending, self._hear = ending, hear
         self._cancelled: dict[str, float] = {}  # job -> when it was asked to stop
         self._until = float("inf")
@@ -350,7 +390,7 @@ class _Keeper(threading.Thread):
             log.warning("No process can be started: %s.", error)
             return False
         self.child = child
-        ears = threading.Thread(target=child.listen, args=(self._hear,), daemon=True)
+        ears = threading.Thread(target=child.listen, args=(self._heard,), daemon=True)
         ears.start()
         self._mind(child)
         ears.join()
@@ -375,6 +415,11 @@ class _Keeper(threading.Thread):
             self._forget_stopped(child.job)
             time.sleep(_TICK)
 
+    def _heard(self, word: str, rest: str) -> None:
+        if word == "left":  # the wish is fulfilled; whoever goes on with the job has a new one
+            self._cancelled.pop(rest, None)
+        self._hear(word, rest)
+
     def _forget_stopped(self, job: str) -> None:
         """A wish is fulfilled when another job is made, or none, for as long as stopping takes."""
         for job_id, asked in list(self._cancelled.items()):
@@ -382,10 +427,31 @@ class _Keeper(threading.Thread):
                 self._cancelled.pop(job_id, None)
 
     def _release(self, worker: str) -> None:
+        """Give back what it held; of what it was asked to stop, the last that was seen is kept."""
         try:
+            stopped = [job for job in self._store.held_by(worker) if job.cancel_requested]
+            kept = [note for job in stopped if (note := self._rescue(job))]
             self._store.release(worker)
+            for note in kept:
+                _adopt(note, self._store)
         except Failed as error:  # its leases will run out
             log.warning("%s", error)
+
+    def _rescue(self, job: Job) -> Path | None:
+        """Save the preview, at most 512 pixels, of a job whose process had to be killed."""
+        folder = self._home.run(job.id)
+        report = desk.read_report(folder)
+        if report is None or report.look is None:
+            return None
+        place = results.at_step(desk.place_of(job.request), report.look.index)
+        note = desk.note_path(folder, place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            images.save_png(place, report.look.pixels, note=note)
+        except (Failed, Refused, OSError) as error:
+            log.warning("%s", error)
+            return None
+        return note
 
 
 def _environment() -> dict[str, str]:

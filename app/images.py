@@ -408,8 +408,11 @@ def save_png(
     pixels: Pixels,
     recipe: Mapping[str, Any] | None = None,
     alpha: NDArray[np.uint8] | None = None,
+    note: Path | None = None,
 ) -> Path:
     """Write a picture with its recipe inside, and return the path: the next free name if taken.
+
+    With a `note` it is written once, however often we crash (see `saving.write_once`).
 
     The recipe is JSON in one text chunk called "synesthete". It must hold no paths or user names:
     pictures travel. With or without it, the picture says (in XMP) that a model made it. Raises
@@ -422,7 +425,10 @@ def save_png(
     buffer = io.BytesIO()
     whole = pixels if alpha is None else np.dstack((pixels, alpha))
     Picture.fromarray(whole).save(buffer, "PNG", pnginfo=texts)
-    return saving.write(Path(path), buffer.getvalue())
+    content = buffer.getvalue()
+    return (
+        saving.write_once(Path(path), content, note) if note else saving.write(Path(path), content)
+    )
 
 
 def preview_jpeg(pixels: Pixels, side: int = PREVIEW_SIDE) -> bytes:

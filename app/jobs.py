@@ -22,14 +22,14 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from app import files, saving
-from app.errors import Failed, Refused
+from app import ledger, saving
+from app.errors import Refused
 
 State = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
 Word = Literal["go on", "cancel", "lost"]
@@ -38,10 +38,7 @@ ENDED = ("done", "failed", "cancelled")
 MOST_LEASE = 120.0  # seconds
 MOST_PAGE = 500  # jobs of the history at a time
 
-_PATIENCE = 5.0  # seconds to wait for another process
-_LONGEST_UPGRADE = 60.0  # seconds; then another process may think that we died in the middle
 _LEAST_SECONDS = 1.0  # each job counts for that much, or thousands of small ones would fit
-_APPLICATION = 0x53594E45  # "SYNE", in the header of the file: it is one of ours
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's 32
 _AFTER_ALL = "~"  # sorts behind every id
 
@@ -146,68 +143,6 @@ class Busy(Refused):
         self.wait = wait
 
 
-# Each entry brings a file from one version to the next; never change one that was published.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE jobs (
-            id TEXT PRIMARY KEY,
-            owner TEXT NOT NULL,
-            client_key TEXT NOT NULL,
-            kind TEXT NOT NULL,
-            title TEXT NOT NULL,
-            words TEXT NOT NULL,
-            state TEXT NOT NULL DEFAULT 'queued'
-                CHECK (state IN ('queued', 'running', 'paused', 'done', 'failed', 'cancelled')),
-            seconds REAL NOT NULL,
-            attempt INTEGER NOT NULL DEFAULT 0,
-            lease INTEGER,
-            lease_until REAL,
-            worker TEXT NOT NULL DEFAULT '',
-            cancel_requested INTEGER NOT NULL DEFAULT 0,
-            step INTEGER NOT NULL DEFAULT 0,
-            total INTEGER NOT NULL DEFAULT 0,
-            preview TEXT NOT NULL DEFAULT '',
-            snapshot TEXT NOT NULL DEFAULT '',
-            result TEXT NOT NULL DEFAULT '',
-            error_code TEXT NOT NULL DEFAULT '',
-            error_text TEXT NOT NULL DEFAULT '',
-            favourite INTEGER NOT NULL DEFAULT 0,
-            created REAL NOT NULL,
-            started REAL,
-            finished REAL,
-            deleted REAL,
-            request TEXT NOT NULL,
-            UNIQUE (owner, client_key),
-            CHECK ((state = 'running') = (lease IS NOT NULL)),
-            CHECK ((state = 'running') = (lease_until IS NOT NULL)),
-            CHECK ((state IN ('done', 'failed', 'cancelled')) = (finished IS NOT NULL))
-        )""",
-        "CREATE INDEX jobs_by_owner ON jobs (owner, id)",
-        "CREATE INDEX jobs_by_state ON jobs (state, owner, id)",
-        "CREATE INDEX jobs_deleted ON jobs (deleted) WHERE deleted IS NOT NULL",
-        """CREATE TABLE artifacts (
-            job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
-            path TEXT NOT NULL,
-            kind TEXT NOT NULL,
-            sha256 TEXT NOT NULL,
-            bytes INTEGER NOT NULL,
-            PRIMARY KEY (job, path)
-        ) WITHOUT ROWID""",
-        "CREATE INDEX artifacts_by_path ON artifacts (path)",
-        """CREATE TABLE events (
-            id INTEGER PRIMARY KEY,
-            job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
-            at REAL NOT NULL,
-            what TEXT NOT NULL,
-            text TEXT NOT NULL
-        )""",
-        "CREATE INDEX events_by_job ON events (job, id)",
-        # When each owner had a turn last. The number grows for ever, so it is the lease, too.
-        "CREATE TABLE turns (turn INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL UNIQUE)",
-        f"PRAGMA application_id = {_APPLICATION}",
-    ),
-)
-
 _NAMES = tuple(field.name for field in fields(Job) if field.name != "artifacts")
 _FILES = """(SELECT json_group_array(json_array(kind, path, sha256, bytes))
     FROM artifacts WHERE job = jobs.id)"""
@@ -224,20 +159,9 @@ _LINE = """SELECT id, owner, seconds FROM (
 _RUNNING = """SELECT id, owner, seconds * (1 - min(1.0 * step / max(total, 1), 1))
     FROM jobs WHERE state = 'running' ORDER BY lease"""
 _SILENT = "state = 'running' AND (lease_until <= ? OR lease_until > ?)"
+_NEEDED = "SELECT 1 FROM artifacts WHERE path = ?"
 _HELD = "id = ? AND state = 'running' AND lease = ?"
 _FREE: dict[str, Any] = {"lease": None, "lease_until": None}  # in every state but running
-
-# What SQLite says, and how we tell it: {path} is the file.
-_TROUBLE = {
-    "disk is full": ("disk.full", "The disk is full: the list of jobs stays as it was. Make room."),
-    "disk I/O error": ("jobs.unreadable", "The disk with {path} does not answer. Check it."),
-    "locked": ("jobs.busy", "The list of jobs is busy. Try again in a moment."),
-    "readonly": ("jobs.read_only", "{path} cannot be written to. Allow it, or choose another."),
-    "unable to open": ("jobs.unreadable", "{path} cannot be opened. Choose another place."),
-    "malformed": ("jobs.damaged", "{path} is damaged. Start again: it will be set aside."),
-    "not a database": ("jobs.damaged", "{path} is damaged. Start again: it will be set aside."),
-}
-_DAMAGED = ("malformed", "not a database")
 
 
 class Store:
@@ -260,13 +184,8 @@ class Store:
         saving.check_folder(path.parent, may_make=None)
         with saving.explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _explained(path):
-            self._db = _open(path, self.notes)
-            try:
-                _set_up(self._db, path)
-            except BaseException:
-                self._db.close()
-                raise
+        with ledger.explained(path):
+            self._db = ledger.open_file(path, self.notes)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -276,13 +195,22 @@ class Store:
     # --- asking ------------------------------------------------------------------------------
 
     def submit(
-        self, owner: str, kind: str, request: str, *, client_key: str, title: str, seconds: float
+        self,
+        owner: str,
+        kind: str,
+        request: str,
+        *,
+        client_key: str,
+        title: str,
+        seconds: float,
+        artifacts: Iterable[Artifact] = (),
     ) -> Job:
         """Put a job on the list; once this returns, not even a power cut loses it.
 
         `client_key` is new for each wish and the same when it is sent again: then the job there is
-        returned. `title` is what people search for, `seconds` the work that is expected. Raises
-        `Busy`: "queue.full" for everybody's work together, "queue.quota" for one owner's.
+        returned. `title` is what people search for, `seconds` the work that is expected, and
+        `artifacts` are files that it needs. Raises `Busy`: "queue.full" for everybody's work
+        together, "queue.quota" for one owner's.
         """
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"{seconds} seconds of work cannot be. Give 0 or more.")
@@ -304,6 +232,7 @@ class Store:
             row |= {"id": _next_id(db, self._clock()), "created": self._clock()}
             marks = ", ".join("?" * len(row))
             db.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({marks})", (*row.values(),))
+            _add(db, row["id"], artifacts)
             self._note(db, row["id"], "queued")
             return _find(db, "id = ?", row["id"])[0]
 
@@ -543,10 +472,33 @@ class Store:
             db.execute("DELETE FROM turns WHERE owner = ?", (owner,))
             return paths
 
+    def unneeded(self, paths: list[str]) -> list[str]:
+        """Those of some files that belong to no job."""
+        with self._connection() as db:
+            return [path for path in paths if not db.execute(_NEEDED, (path,)).fetchone()]
+
+    def held_by(self, worker: str) -> list[Job]:
+        """What somebody holds now."""
+        with self._connection() as db:
+            return _find(db, "state = 'running' AND worker = ?", worker)
+
+    def adopt(self, job_id: str, artifacts: Iterable[Artifact]) -> bool | None:
+        """Add to a job that is over what was made and never told; None: there is no such job.
+
+        False, and nothing changes, while it is not over.
+        """
+        with self._transaction() as db:
+            found = _find(db, "id = ?", _storable(job_id))
+            if not found:
+                return None
+            if found[0].is_over:
+                _add(db, job_id, artifacts)
+            return found[0].is_over
+
     def backup(self, to: Path) -> Path:
         """Write a copy to a file, or to the next free name beside it, and return its path."""
         with self._connection() as db:
-            return _copy(db, to)
+            return ledger.copy(db, to)
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -556,7 +508,7 @@ class Store:
             raise RuntimeError(
                 "This list was opened by another process. Open it again in this one."
             )
-        with self._lock, _explained(self.path):
+        with self._lock, ledger.explained(self.path):
             yield self._db
 
     @contextmanager
@@ -631,8 +583,7 @@ class Store:
                 state, values = "cancelled", {"snapshot": values.get("snapshot", now[0].snapshot)}
             if not self._move(db, at, state, values.get("error_text", ""), **values):
                 return False
-            rows = [(job.id, file.path, file.kind, file.sha256, file.bytes) for file in artifacts]
-            db.executemany("REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?)", rows)
+            _add(db, job.id, artifacts)
             return True
 
     def _cancel(self, db: sqlite3.Connection, job: Job) -> None:
@@ -687,6 +638,11 @@ def _own(db: sqlite3.Connection, owner: str, job_id: str) -> Job:
     return found[0]
 
 
+def _add(db: sqlite3.Connection, job_id: str, artifacts: Iterable[Artifact]) -> None:
+    rows = [(job_id, file.path, file.kind, file.sha256, file.bytes) for file in artifacts]
+    db.executemany("REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?)", rows)
+
+
 def _set(db: sqlite3.Connection, at: tuple[Any, ...], values: dict[str, Any]) -> int:
     where, *known = at
     names = ", ".join(f"{name} = ?" for name in values)
@@ -717,8 +673,7 @@ def _drop(db: sqlite3.Connection, where: str, *known: Any) -> list[str]:
     paths = {path for job in jobs for path in (job.preview, job.snapshot) if path}
     paths |= {file.path for job in jobs for file in job.artifacts}
     db.execute(f"DELETE FROM jobs WHERE {where}", known)
-    needed = "SELECT 1 FROM artifacts WHERE path = ?"
-    return sorted(path for path in paths if not db.execute(needed, (path,)).fetchone())
+    return sorted(path for path in paths if not db.execute(_NEEDED, (path,)).fetchone())
 
 
 def _next_id(db: sqlite3.Connection, now: float) -> str:
@@ -752,127 +707,3 @@ def _roughly(seconds: float) -> str:
     count, unit = (seconds, "second") if seconds < 90 else (seconds / 60, "minute")
     whole = max(1, round(count))
     return f"about {whole} {unit}{'s' * (whole > 1)}"
-
-
-# --- the file ------------------------------------------------------------------------------------
-
-
-def _open(path: Path, notes: list[str]) -> sqlite3.Connection:
-    """Connect to a file that is whole: a damaged one is set aside first."""
-    if db := _connect_if_whole(path):
-        return db
-    with files.alone(path):
-        if db := _connect_if_whole(path):  # another process was quicker
-            return db
-        aside = _set_aside(path)
-        notes.append(
-            f"The list of jobs in {path} was damaged. It is kept as {aside.name}, and a new one "
-            "was begun; pictures that were made are where they were."
-        )
-    return _connect(path)
-
-
-def _connect_if_whole(path: Path) -> sqlite3.Connection | None:
-    log = _log(path, "wal")
-    if path.exists() and not path.stat().st_size and log.exists() and log.stat().st_size:
-        return None  # it was cut off, and SQLite would delete the log that still holds something
-    db = _connect(path)
-    try:
-        if db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-            return db
-    except sqlite3.DatabaseError as error:
-        if not any(words in str(error) for words in _DAMAGED):
-            db.close()
-            raise
-    db.close()
-    return None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, _PATIENCE, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA foreign_keys = ON")
-    return db
-
-
-def _log(path: Path, ending: str) -> Path:
-    return path.with_name(f"{path.name}-{ending}")
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a file and its log; the log under its new name still belongs to it."""
-    date = time.strftime("%Y-%m-%d-%H%M%S")
-    aside = saving.free_name(files.beside(path, f"{date}.bad"))
-    for ending in ("wal", "shm"):
-        with suppress(FileNotFoundError):
-            os.replace(_log(path, ending), _log(aside, ending))
-    os.replace(path, aside)
-    return aside
-
-
-def _set_up(db: sqlite3.Connection, path: Path) -> None:
-    """Make a file what we expect: the newest version, and readers beside a writer (WAL)."""
-    if not _is_current(db, path):
-        with files.alone(path, stale=_LONGEST_UPGRADE):
-            version = _version(db, path)
-            if 0 < version < len(MIGRATIONS):
-                _copy(db, files.beside(path, f"version-{version}.backup"))
-            db.execute("PRAGMA journal_mode = WAL")  # stays with the file
-            _migrate(db, path)
-    db.execute("PRAGMA secure_delete = ON")  # what people delete shall be gone
-
-
-def _is_current(db: sqlite3.Connection, path: Path) -> bool:
-    (mode,) = db.execute("PRAGMA journal_mode").fetchone()
-    return _version(db, path) == len(MIGRATIONS) and mode == "wal"
-
-
-def _version(db: sqlite3.Connection, path: Path) -> int:
-    """Which version a file has; 0 if it is new. Raises `Refused` where we must not touch it."""
-    # in this order: another process may be setting the file up, all three in one moment
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if tables and application != _APPLICATION:
-        message = f"{path} is a database, but no list of jobs. Choose another name."
-        raise Refused("jobs.foreign", message)
-    if version > len(MIGRATIONS):
-        message = f"{path} was written by a newer version of the program. Update the program."
-        raise Refused("jobs.newer", message)
-    return version
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring a file to the newest version, in one transaction."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for statements in MIGRATIONS[_version(db, path) :]:
-            for statement in statements:
-                db.execute(statement)
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-
-
-def _copy(db: sqlite3.Connection, to: Path) -> Path:
-    """Write a copy of a database under a free name, whole or not at all."""
-    aside = saving.part(to)
-    with saving.explained(to):
-        try:
-            db.execute("VACUUM INTO ?", (str(aside),))
-            return saving.publish(aside, to)
-        finally:
-            aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into a sentence for people, where it is no mistake of ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        for words, (code, sentence) in _TROUBLE.items():
-            if words in str(error):
-                raise Failed(code, sentence.format(path=path)) from error
-        raise

@@ -120,6 +120,13 @@ def hear(
     return Heard(sound, name, heard.encoder, transcript, names, tuple(stretches), felt)
 
 
+def warm(models: Models) -> None:
+    """Load what hears, and compile what librosa compiles, so that the first sound is quick."""
+    models.speech(SPEECH)
+    models.clip(models.sound(ENCODER).space, "float32")
+    moods.warm()
+
+
 def suggest(heard: Heard) -> Steering:
     """What would steer if nobody said otherwise.
 

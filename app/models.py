@@ -1,4 +1,4 @@
-"""Names become networks. The only place that touches the network, and it touches it last.
+"""Names become networks.
 
 A name is a row of `catalog.py`. Its files are fetched once into a folder, each known by its hash;
 old formats are converted once; and a file is hashed again each time before it is opened.
@@ -11,37 +11,41 @@ import os
 import re
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import open_clip
 import platformdirs
 import torch
 import yaml
-from huggingface_hub import hf_hub_url
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from app.catalog import (
     TABLES,
     Entry,
     File,
-    Format,
     Kind,
     ModelError,
     Package,
-    Source,
     always_there,
     find,
 )
-from app.convert import MOST_BYTES, ROOT, convert
-from app.files import MIB, Part, alone, beside, digest, publish, set_aside
+from app.convert import ROOT, convert
+from app.fetching import (
+    PATIENCE,
+    Patience,
+    Progress,
+    beating,
+    fetch,
+    need_room,
+    plain_errors,
+    silent,
+)
+from app.files import alone, beside, digest, publish, set_aside
 from generators import vqgan
 from generators.base import Generator
 from generators.fourier import Fourier
@@ -53,13 +57,6 @@ from guidance.clip import Clip
 from guidance.draft import Draft
 from guidance.speech import Speech
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all (if the server says)
-OFFLINE = ("SYNESTHETE_OFFLINE", "HF_HUB_OFFLINE")
-
-
-def _silent(done: int, total: int | None) -> None:
-    """Nobody is looking."""
-
 
 def folder() -> Path:
     """Where fetched models live: SYNESTHETE_MODELS, or the user's data folder."""
@@ -67,297 +64,6 @@ def folder() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     return Path(platformdirs.user_data_dir("synesthete", appauthor=False)) / "models"
-
-
-def offline() -> str:
-    """The name of the variable that switches the network off; empty when it is on."""
-    off = ("", "0", "false", "no", "off")
-    return next((name for name in OFFLINE if os.environ.get(name, "").lower() not in off), "")
-
-
-def refuse_offline(name: str) -> None:
-    """Raise ModelError when the network is switched off, saying what works without."""
-    if offline():
-        raise ModelError(
-            f"{name} has to be fetched, and {offline()} switches the network off. "
-            f"Without it you have {always_there()}."
-        )
-
-
-# --- fetching --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to put up with a bad line; in seconds, save `tries`."""
-
-    tries: int = 6  # in a row that bring less than a megabyte
-    pause: float = 1.0  # before the second try; doubled for each further one
-    connect: float = 15.0
-    silence: float = 30.0  # between two pieces
-    window: float = 60.0  # in which at least one KiB a second must arrive
-    stale: float = 300.0  # after which a lock nobody has touched has lost its owner
-
-
-PATIENCE = Patience()
-
-
-def fetch(
-    file: File,
-    target: Path,
-    *,
-    progress: Progress = _silent,
-    patience: Patience = PATIENCE,
-) -> str:
-    """Fetch a file to `target` and return its SHA-256; do nothing when it is there and right.
-
-    An interrupted download goes on where it stopped, in this call or a later one. A file whose
-    hash is wrong is kept as `target` with `.bad` and fetched once more. Until a file is whole and
-    right, nothing appears under its own name. Two processes fetch once.
-    Raises ModelError saying what is wrong; `progress` may raise to stop, and a later call goes on.
-    """
-    with _plain_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with alone(target, patience.stale) as alive:
-            if target.exists():
-                found = digest(target)
-                if file.sha256 in (None, found):
-                    return found
-                set_aside(target, target)
-            refuse_offline(target.parent.name)
-            return _fetch(file, target, _beating(alive, progress), patience)
-
-
-def _beating(alive: Callable[[], None], progress: Progress) -> Progress:
-    """Show that we live with every piece that arrives."""
-
-    def tell(done: int, total: int | None) -> None:
-        alive()
-        progress(done, total)
-
-    return tell
-
-
-@contextmanager
-def _plain_errors(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ModelError(f"Cannot write {place}: {error.strerror or error}.") from error
-
-
-def _fetch(file: File, target: Path, progress: Progress, patience: Patience) -> str:
-    complaint = ""
-    for _ in range(2):
-        with Part.of(target) as part:
-            _download(file, part, progress, patience)
-        complaint = _complaint(file, part)
-        if not complaint:
-            part.become(target)
-            return part.digest
-        part.fail(target)
-    raise ModelError(
-        f"{target.parent.name} cannot be used: twice, {complaint}. "
-        f"The file was set aside as {beside(target, 'bad').name}."
-    )
-
-
-def _complaint(file: File, part: Part) -> str:
-    """What is wrong with a complete download; empty if nothing is."""
-    expected = file.sha256 or part.promised
-    if expected not in ("", part.digest):
-        return (
-            f"the server sent another file than expected (its hash begins with {part.digest[:8]} "
-            f"instead of {expected[:8]})"
-        )
-    return "" if file.sha256 else SHAPES[file.format](part.path)
-
-
-def _not_safetensors(path: Path) -> str:
-    try:
-        with safe_open(path, framework="numpy"):  # reads the header, compares the length
-            return ""
-    except SafetensorError as error:
-        return f"the server sent no whole safetensors file ({error})"
-
-
-def _not_checkpoint(path: Path) -> str:
-    """A zip file tells its end apart; of the older format only the beginning can be known."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        file.seek(max(0, path.stat().st_size - 65_557))  # where a zip file's end can begin
-        whole = b"PK\x05\x06" in file.read() if head == b"PK" else head[:1] == b"\x80"
-    return "" if whole else "the server sent no whole checkpoint"
-
-
-def _not_whisper(path: Path) -> str:
-    """Only its beginning is looked at here: loading it (`_try_out`) reads it to its end."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    return "" if b"WhisperSpec" in head else "the server sent no Whisper as CTranslate2 stores it"
-
-
-def _not_json(path: Path) -> str:
-    try:
-        json.loads(path.read_bytes())
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
-        return f"the server sent no whole JSON file ({error})"
-    return ""
-
-
-def _not_text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        return f"the server sent no text ({error})"
-    return "" if text.strip() else "the server sent an empty file"
-
-
-SHAPES: Mapping[Format, Callable[[Path], str]] = {
-    "safetensors": _not_safetensors,
-    "ckpt": _not_checkpoint,
-    "ctranslate2": _not_whisper,
-    "json": _not_json,
-    "text": _not_text,
-}
-
-
-def address(source: Source) -> str:
-    """The web address of a source."""
-    if source.repo.startswith(("https://", "http://")):
-        return source.repo
-    return hf_hub_url(source.repo, source.path, revision=source.revision)
-
-
-def _download(file: File, part: Part, progress: Progress, patience: Patience) -> None:
-    """Bring `part` to its full length from the first source that can."""
-    failures = []
-    timeout = httpx.Timeout(patience.silence, connect=patience.connect)
-    with httpx.Client(follow_redirects=True, max_redirects=5, timeout=timeout) as client:
-        for source in file.sources:
-            try:
-                _Download(client, address(source), file, part, progress, patience).finish()
-            except ModelError as error:
-                failures.append(str(error))
-            else:
-                return
-    raise ModelError(" ".join(failures))
-
-
-def _promised_hash(response: httpx.Response) -> str:
-    """The hash the Hub states on its way to a large file: it shows damage, it proves no origin."""
-    stated = (step.headers.get("X-Linked-Etag", "").strip('"') for step in response.history)
-    return next((tag for tag in stated if re.fullmatch("[0-9a-f]{64}", tag)), "")
-
-
-class _Again(Exception):
-    """This try failed in a way that another may not; the message says how."""
-
-
-@dataclass(frozen=True)
-class _Download:
-    """One file on its way here from one address."""
-
-    client: httpx.Client
-    url: str
-    file: File
-    part: Part
-    progress: Progress
-    patience: Patience
-
-    def finish(self) -> None:
-        """Try and try again, waiting longer each time, as long as there is hope."""
-        in_vain = 0
-        while not self._is_whole():
-            before = self.part.size
-            try:
-                return self._request()
-            except (_Again, httpx.TransportError) as error:
-                in_vain = 1 if self.part.size - before >= MIB else in_vain + 1
-                reason = str(error) or type(error).__name__
-            if in_vain >= self.patience.tries:
-                raise ModelError(
-                    f"Cannot fetch {self.url}: {reason} (after {in_vain} tries; what has arrived "
-                    f"is kept). Without it you have {always_there()}."
-                )
-            time.sleep(self.patience.pause * 2 ** min(in_vain - 1, 5))
-        return None
-
-    def _is_whole(self) -> bool:
-        """True when an earlier call brought everything and then came to no end."""
-        return self.part.size > 0 and self.part.size == self.file.bytes
-
-    def _request(self) -> None:
-        """Ask for what is missing; take everything when the server will not continue."""
-        headers = {"Accept-Encoding": "identity", "User-Agent": "synesthete"}
-        if self.part.size and self.part.tag:
-            headers |= {"Range": f"bytes={self.part.size}-", "If-Range": self.part.tag}
-        try:
-            with self.client.stream("GET", self.url, headers=headers) as response:
-                self._refuse_answer(response)
-                self.part.promised = _promised_hash(response)
-                total = self._place(response)
-                self._refuse_length(total)
-                self._receive(response, self.file.bytes or total)
-        except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise ModelError(f"{self.url} leads nowhere: {error}") from error
-
-    def _refuse_answer(self, response: httpx.Response) -> None:
-        status = f"{response.status_code} {response.reason_phrase}".strip()
-        if response.status_code == 416:  # what we hold is no beginning of what is there
-            self.part.restart()
-        if response.status_code in (408, 416, 425, 429) or response.status_code >= 500:
-            raise _Again(f"the server answers {status}")
-        if response.status_code not in (200, 206):
-            raise ModelError(f"{self.url} answers {status}: the file is not, or no longer, there.")
-        plain = any(step.url.scheme != "https" for step in (*response.history, response))
-        if self.url.startswith("https:") and plain:
-            raise ModelError(f"{self.url} leads to an address without encryption: not followed.")
-        if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise ModelError(f"{self.url} answers with a web page instead of the file.")
-
-    def _place(self, response: httpx.Response) -> int | None:
-        """Make ready to go on, or to begin anew. Return the full length, if it is told."""
-        span, _, total = response.headers.get("Content-Range", "").partition("/")
-        if self.part.size and span.startswith(f"bytes {self.part.size}-"):
-            return int(total) if total.isdecimal() else None
-        tag = response.headers.get("ETag", "")
-        if not tag or tag.startswith("W/"):  # a weak tag says "much the same": no ground to go on
-            tag = response.headers.get("Last-Modified", "")
-        self.part.restart(tag)
-        if response.status_code == 206:
-            raise _Again("the server sent another part than the one asked for")
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else None
-
-    def _refuse_length(self, total: int | None) -> None:
-        expected, place = self.file.bytes or total or 0, self.part.path.parent
-        if total not in (None, expected):
-            raise ModelError(f"{self.url} offers {total:,} bytes; the file has {expected:,}.")
-        if expected > MOST_BYTES:
-            raise ModelError(f"{self.url} offers {expected // MIB:,} MB, more than any model.")
-        free, needed = shutil.disk_usage(place).free, expected - self.part.size + 64 * MIB
-        if free < needed:
-            raise ModelError(
-                f"{self.url} needs {needed // MIB:,} MB, and {place} has {free // MIB:,} MB free. "
-                "Make room, or name another folder in SYNESTHETE_MODELS."
-            )
-
-    def _receive(self, response: httpx.Response, total: int | None) -> None:
-        """Append what arrives, as long as it arrives fast enough."""
-        mark, since = self.part.size, time.monotonic()
-        for chunk in response.iter_raw():
-            if self.part.size + len(chunk) > (total or MOST_BYTES):
-                self.part.restart()
-                raise ModelError(f"{self.url} sends more than it said it would.")
-            self.part.write(chunk)
-            self.progress(self.part.size, total)
-            if time.monotonic() - since > self.patience.window:
-                if self.part.size - mark < 1024 * self.patience.window:
-                    raise _Again("the server sends less than 1 KiB a second")
-                mark, since = self.part.size, time.monotonic()
-        if total and self.part.size < total:
-            raise _Again(f"the server stopped after {self.part.size:,} of {total:,} bytes")
 
 
 # --- installing ------------------------------------------------------------------------------
@@ -412,37 +118,85 @@ def install(
     entry: Entry,
     *,
     trust: bool = False,
-    progress: Progress = _silent,
+    may_fetch: bool = True,
+    progress: Progress = silent,
     patience: Patience = PATIENCE,
 ) -> Path:
     """Return the folder of a model, with every file in it fetched, converted and of its known hash.
 
-    A row that nobody has verified is fetched only with `trust`; from then on its hash is pinned.
-    Raises ModelError when it cannot be had, when a file changed since, or is another network.
+    What is not here is refused unless we `may_fetch`. A row that nobody has verified is fetched
+    only with `trust`; from then on its hash is pinned. Raises ModelError when it cannot be had,
+    when a file changed since, or is another network.
     """
     place = home(entry)
     if entry.package:
         _refuse_other_package(entry, entry.package)
     if not entry.files:
         return place
-    with _plain_errors(place):
+    if not (may_fetch or _is_there(entry)):
+        raise ModelError(_absent(entry))
+    with plain_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         with alone(place, patience.stale) as alive:
-            _install(entry, place, trust, _beating(alive, progress), patience)
+            missing = [file for file in entry.files if not _is_good(entry, file)]
+            if missing and not may_fetch:  # it is there, but damaged
+                raise ModelError(_absent(entry))
+            if missing:
+                _install(entry, missing, trust, beating(alive, progress), patience)
     return place
 
 
+def _absent(entry: Entry) -> str:
+    return (
+        f"The model {entry.name} is not on this machine. Fetch it first: in the Models tab, or by "
+        f"`python -m app download {entry.name}`."
+    )
+
+
+def refuse_absent(names: Iterable[tuple[Kind, str]]) -> None:
+    """Raise ModelError where one of these models would have to be fetched."""
+    for kind, name in names:
+        entry = find(kind, name)
+        if entry.files and not _is_there(entry):
+            raise ModelError(_absent(entry))
+
+
 def _install(
-    entry: Entry, place: Path, trust: bool, progress: Progress, patience: Patience
+    entry: Entry, missing: list[File], trust: bool, progress: Progress, patience: Patience
 ) -> None:
-    missing = [file for file in entry.files if not _is_good(entry, file)]
-    if not missing:
-        return
     _refuse_untrusted(entry, missing, trust)
-    pins = {_key(entry, file): _bring(entry, file, progress, patience) for file in missing}
-    _configure(entry, place)
-    _try_out(entry, place)
+    pins = {
+        _key(entry, file): _bring(entry, file, tell, patience)
+        for file, tell in _in_turn(missing, progress)
+    }
+    _configure(entry, home(entry))
+    _try_out(entry, home(entry))
     _pin(pins)
+
+
+@dataclass
+class _Share:
+    """Tells of one file as a share of several that come one after another."""
+
+    progress: Progress
+    before: int  # bytes that came already
+    after: int  # bytes of the files to come, as far as they are known
+    brought: int = 0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self.brought = done
+        whole = None if total is None else self.before + total + self.after
+        self.progress(self.before + done, whole)
+
+
+def _in_turn(files: list[File], progress: Progress) -> Iterator[tuple[File, Progress]]:
+    """Each file with its share in the progress of all of them."""
+    before = 0
+    for place, file in enumerate(files):
+        after = sum(other.bytes or 0 for other in files[place + 1 :])
+        share = _Share(progress, before, after)
+        yield file, share
+        before += share.brought
 
 
 def installed() -> list[Entry]:
@@ -454,10 +208,53 @@ def remove(entry: Entry) -> None:
     """Delete the files of a fetched model. Its pinned hash stays: a later fetch must match it."""
     if not entry.files:
         raise ModelError(f"{entry.name} is part of the program and is not removed.")
-    if not home(entry).exists():
+    place = home(entry)
+    if not place.exists():
         raise ModelError(f"{entry.name} is not on this machine.")
-    with alone(home(entry)):
-        shutil.rmtree(home(entry))
+    try:
+        with alone(place):
+            shutil.rmtree(place)
+    except OSError as error:
+        raise ModelError(f"Cannot delete {place}: {error.strerror or error}.") from error
+
+
+def is_trusted(entry: Entry) -> bool:
+    """Whether a row is fetched without `trust`: we checked it, or its hash is pinned already."""
+    return entry.verified or all(_key(entry, file) in _pins() for file in entry.files)
+
+
+def occupied(entry: Entry) -> int:
+    """Bytes on the disk under a model's folder, whole or in pieces, wherever they come from."""
+    return sum(path.stat().st_size for path in home(entry).glob("*") if path.is_file())
+
+
+def arrived(entry: Entry) -> int:
+    """Bytes of a model that were fetched and are kept, while it is not whole."""
+    if not entry.files or _is_there(entry):
+        return 0
+    return sum(
+        path.stat().st_size for file in entry.files for path in _pieces(home(entry) / file.name)
+    )
+
+
+def _pieces(target: Path) -> list[Path]:
+    """What there is of a file under the names it has on its way here."""
+    old = target.with_suffix(".ckpt")
+    names = {target.name, old.name}
+    return [path for path in target.parent.glob("*") if _before_part(path.name) in names]
+
+
+def _before_part(name: str) -> str:
+    """`model.ckpt.4711.part` is a part of `model.ckpt`."""
+    return re.sub(r"\.\d+\.part$", "", name)
+
+
+def refuse_full(entry: Entry) -> None:
+    """Raise ModelError when the disk has no room for the rest of a row whose size is known."""
+    known, place = [file.bytes for file in entry.files], folder()
+    if known and None not in known:
+        there = next(each for each in (place, *place.absolute().parents) if each.exists())
+        need_room(entry.name, sum(filter(None, known)) - arrived(entry), there)
 
 
 def _is_there(entry: Entry) -> bool:
@@ -483,8 +280,7 @@ def _is_good(entry: Entry, file: File) -> bool:
 
 
 def _refuse_untrusted(entry: Entry, missing: list[File], trust: bool) -> None:
-    pinned = all(_key(entry, file) in _pins() for file in missing)
-    if not (entry.verified or trust or pinned):
+    if not (trust or is_trusted(replace(entry, files=tuple(missing)))):
         raise ModelError(
             f"{entry.name} has not been fetched and checked by us. If you trust "
             f"{missing[0].sources[0].repo}, fetch it with --trust-file; its hash is then kept, and "
@@ -630,10 +426,18 @@ class Models:
     """Loads each model once per precision and keeps it."""
 
     def __init__(
-        self, device: str = "cpu", *, trust: bool = False, progress: Progress = _silent
+        self,
+        device: str = "cpu",
+        *,
+        trust: bool = False,
+        may_fetch: bool = True,
+        progress: Progress = silent,
     ) -> None:
-        """Load to `device`; fetch rows nobody has verified only with `trust`."""
-        self.device, self.trust, self.progress = device, trust, progress
+        """Load to `device`; fetch rows nobody has verified only with `trust`, and none at all if
+        it may not.
+        """
+        self.device, self.trust, self.may_fetch = device, trust, may_fetch
+        self.progress = progress
         self._kept: dict[tuple[str, ...], Any] = {}
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._lock = threading.RLock()
@@ -676,7 +480,9 @@ class Models:
         with self._lock:
             if key not in self._kept:
                 entry = find(kind, name)
-                place = install(entry, trust=self.trust, progress=self.progress)
+                place = install(
+                    entry, trust=self.trust, may_fetch=self.may_fetch, progress=self.progress
+                )
                 self._kept[key] = _load(entry, place, self.device, getattr(torch, precision))
             return self._kept[key]
 

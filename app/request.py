@@ -295,6 +295,14 @@ def read_request(recipe: Mapping[str, Any]) -> Request:
         raise _explain(error) from error
 
 
+_BOUNDS = {
+    "greater_than_equal": "too small. Use {ge} or more",
+    "greater_than": "too small. Use more than {gt}",
+    "less_than_equal": "too large. Use {le} or less",
+    "less_than": "too large. Use less than {lt}",
+}
+
+
 def _explain(error: ValidationError) -> Refused:
     """The first problem as one sentence for people."""
     first = error.errors()[0]
@@ -304,5 +312,8 @@ def _explain(error: ValidationError) -> Refused:
         return Refused(cause.code, str(cause), field)
     if isinstance(cause, ValueError):
         return Refused(f"request.{field or 'whole'}", str(cause), field)
+    if first["type"] in _BOUNDS:
+        told = _BOUNDS[first["type"]].format(**first["ctx"])
+        return Refused(f"request.{field}", f"{field}: {first['input']!r} is {told}.", field)
     given = "" if first["type"] == "missing" else f" You gave {first['input']!r}."
     return Refused(f"request.{field}", f"{field}: {first['msg']}.{given}", field)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
+import json
 import os
 import secrets
 import tempfile
@@ -29,6 +31,7 @@ _CODES = {
     errno.ENAMETOOLONG: "output.name",
     errno.EISDIR: "output.name",
 }
+PARTS = f".{'[0-9a-f]' * 16}.part"  # what `part` gives, as a pattern
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,6 +50,41 @@ def write(path: Path, content: bytes, *, replace: bool = False) -> Path:
             return publish(aside, path, replace=replace)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def write_once(path: Path, content: bytes, note: Path) -> Path:
+    """Write a file as `write` does; who does it again after a crash gets the one that is there.
+
+    `note` is a file that remembers where it went. As long as it is there, and the file is as it
+    was, the file is what we return, whatever `content` is now.
+    """
+    if known := noted(note):
+        return known
+    aside = part(path)
+    with explained(path):
+        try:
+            with aside.open("xb") as file:
+                file.write(content)
+            files.flush(aside)
+            while True:  # first the note, then the file: what lies there is always known
+                name = free_name(path)
+                told = {"path": str(name), "sha256": hashlib.sha256(content).hexdigest()}
+                write(note, json.dumps(told).encode(), replace=True)
+                if _take(aside, name):
+                    files.flush(name.parent)
+                    return name
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def noted(note: Path) -> Path | None:
+    """The file that a note of `write_once` tells of, if it is there and as it was written."""
+    try:
+        told = json.loads(note.read_bytes())
+        path = Path(told["path"])
+        return path if files.digest(path) == told["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def part(path: Path) -> Path:
@@ -111,10 +149,16 @@ def _claim(aside: Path, path: Path) -> Path:
     """Take a free name in one step, so that two runs never share one."""
     while True:
         name = free_name(path)
-        try:
-            os.link(aside, name)
-        except FileExistsError:
-            continue  # another run took it in this very moment
-        except OSError:  # some file systems have no links: a moment stays open there
-            os.replace(aside, name)
-        return name
+        if _take(aside, name):
+            return name
+
+
+def _take(aside: Path, name: Path) -> bool:
+    """Give it this very name; False when another run took that in this very moment."""
+    try:
+        os.link(aside, name)
+    except FileExistsError:
+        return False
+    except OSError:  # some file systems have no links: a moment stays open there
+        os.replace(aside, name)
+    return True

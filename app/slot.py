@@ -14,22 +14,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from app import desk, files, images, planner, results, saving, snapshots
+from app import desk, film, images, planner, results, saving, snapshots
 from app.catalog import ModelError
-from app.desk import Home, Look, Report
+from app.desk import Home, Look, Parent, Report, Trace
 from app.errors import Failed, Refused
 from app.generate import choose_device, notes
 from app.images import Pixels
 from app.jobs import Artifact, Job, Store
 from app.models import Models
 from app.options import Asked
+from app.pipeline import Inputs
 from app.planner import Made
 from app.recipe import VERSION, hashes, make_recipe
 from app.request import Request, make_request, read_request
@@ -38,12 +39,16 @@ from guidance.optimise import Diverged, Snapshot
 
 Say = Callable[[str], None]
 
-PICTURE, INPUT = "picture", "input"  # kinds of artifacts: what people want, and what they gave
+PICTURE = desk.PICTURE
 CLOSED = "The studio was closed. This goes on when it is open again."
 
 _GLANCE = 0.25  # seconds between two looks: what a viewer can follow
 _GRACE = 10.0  # seconds to put the work away in; then the process ends all the same
 _PATIENCE = (0.5, 1.0, 2.0)  # seconds between two tries to tell the list how a job ended
+_NO_END = (
+    "Where {picture!r} ended is not kept any more, so nothing can go on from there. Use the "
+    "picture as a start instead."
+)
 _PUZZLED = (
     "Something went wrong that should not have ({kind}). The terminal where the program runs has "
     "the details; trying again with other settings may work."
@@ -96,6 +101,9 @@ class _Task:
     newest: tuple[Made, Snapshot] | None = None
     shown: tuple[Made, Pixels, float] | None = None  # and seconds
     snapshot: str | None = None
+    parent: Parent | None = None  # from whose end it goes on
+    trace: Trace = field(default_factory=Trace)
+    is_over: bool = False  # and the list knows
 
     def check(self) -> None:
         """Raise `Stopped` when it is to end."""
@@ -116,7 +124,7 @@ class _Task:
             made, pixels, seconds = self.shown
             step = made.step
             look = Look(step.index, self.request.steps, dict(step.losses), seconds, pixels)
-        report = Report(self.request, tuple(self.notes), self.expected, look)
+        report = Report(self.request, tuple(self.notes), self.expected, look, self.trace)
         desk.write_report(report, self.folder)
 
 
@@ -139,11 +147,11 @@ class Slot:
         and `left ID` of each job.
         """
         self.store, self.models, self.home, self.worker = store, models, home, worker
+        self.device = models.device  # where the steps are made
         self.timing, self._say = timing or Timing(), say
         self._ending, self._over, self._wake = (threading.Event() for _ in range(3))
         self._task: _Task | None = None
         self._measured: set[str] = set()
-        models.progress = self._progress  # of a download, which may take longer than any step
 
     # --- called from other threads -----------------------------------------------------------
 
@@ -189,6 +197,7 @@ class Slot:
             return False
         task = _Task(job, self.home.run(job.id), self._ending)
         self._carry_out(task)
+        self._roll(task)
         if task.shown and task.request:  # its models work
             self._learn(task.request)
         return True
@@ -202,7 +211,8 @@ class Slot:
             self._say(f"cold {sentence}")
         else:
             self._say("warm")
-            self._learn(everyday)
+            if not desk.knows(everyday, self.home):  # else what was interrupted goes on first
+                self._learn(everyday)
 
     def _learn(self, request: Request) -> None:
         """Measure what the models of a request cost, once: the page estimates by it."""
@@ -253,7 +263,9 @@ class Slot:
     def _make(self, task: _Task) -> None:
         task.check()  # people leave while they wait
         asked, task.place = desk.read_order(task.job.request, self.home)
-        request, snapshot = self._begun(task) or (self._planned(task, asked), None)
+        task.parent = desk.parent_of(task.job.request)
+        begun = self._begun(task)
+        request, snapshot = begun or (self._planned(task, asked), self._inherited(task))
         task.request = request
         hashes(request, self.models)  # now, for they are remembered: stopping must not have to wait
         task.report()
@@ -262,10 +274,24 @@ class Slot:
         def note(sentence: str) -> None:
             task.notes.append(sentence)
 
-        for made in planner.make(
-            request, self.models, asked.inputs, resume=snapshot, check=task.check, tell=note
+        owner, inputs = task.job.owner, asked.inputs
+        for made in self.steps(
+            owner, request, inputs, resume=snapshot, check=task.check, tell=note
         ):
             self._see(task, made)
+
+    def steps(
+        self,
+        owner: str,
+        request: Request,
+        inputs: Inputs,
+        *,
+        resume: Snapshot | None,
+        check: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> Iterator[Made]:
+        """Make a planned request of somebody (see `planner.make`): here, by our own models."""
+        return planner.make(request, self.models, inputs, resume=resume, check=check, tell=tell)
 
     def _planned(self, task: _Task, asked: Asked) -> Request:
         """Settle it so that it fits into memory."""
@@ -286,18 +312,35 @@ class Slot:
                 log.warning("%s It begins anew.", error)
             return None
         task.notes, task.expected, task.before = meta["notes"], meta["expected"], meta["seconds"]
+        task.trace = Trace.read(meta.get("trace"))
         task.snapshot, task.step = str(task.folder), snapshot.index
         return request, snapshot.to(self.models.device)
+
+    def _inherited(self, task: _Task) -> Snapshot | None:
+        """Where the run ended from which this one goes on. Raises `Refused` if nobody knows."""
+        if task.parent is None:
+            return None
+        try:
+            snapshot, meta = snapshots.load(desk.end_path(self.home.run(task.parent.job)))
+        except Refused as error:
+            raise Refused("job.no_end", _NO_END.format(picture=task.parent.picture)) from error
+        if meta["version"] != _major(VERSION):
+            raise Refused("job.no_end", _NO_END.format(picture=task.parent.picture))
+        task.notes.append(f"Goes on from step {task.parent.step} of {task.parent.picture}.")
+        task.trace, task.before = Trace.read(meta.get("trace")), meta["seconds"]
+        return snapshot.to(self.models.device)
 
     def _see(self, task: _Task, made: Made) -> None:
         """A step is done: show it, and write down where we are, when it is time to."""
         task.began = task.began or time.monotonic()
         task.request, task.step = made.request, made.step.index
         task.newest = made, made.step.snapshot()
+        task.trace = task.trace.after(task.step, made.step.losses, made.request.steps)
         if time.monotonic() >= task.look_due or made.step.last:
             task.shown = made, made.pixels(), task.seconds
             task.report()
             task.look_due = time.monotonic() + _GLANCE
+        self._film(task, made)
         if time.monotonic() >= task.snapshot_due and not made.step.last:
             self._note_down(task)
             task.snapshot_due = time.monotonic() + self.timing.snapshot
@@ -307,22 +350,51 @@ class Slot:
         if task.newest is None or (task.request and task.request.edit):
             return  # what the loop sees of an edit is made anew each time, so it begins again
         made, snapshot = task.newest
-        meta = {
-            "job": task.job.request_hash,
-            "version": _major(VERSION),
-            "request": made.request.model_dump(mode="json"),
-            "notes": task.notes,
-            "expected": task.expected,
-            "seconds": task.seconds,
-        }
-        snapshots.save_in(task.folder, snapshot, meta)
+        snapshots.save_in(task.folder, snapshot, _meta(task, made.request))
         task.snapshot = str(task.folder)
+
+    def _note_end(self, task: _Task) -> None:
+        """Write down where it ended, so that another run can go on from there."""
+        if task.newest is None or (task.request and task.request.edit):
+            return
+        made, snapshot = task.newest
+        try:
+            snapshots.save(snapshot, desk.end_path(task.folder), _meta(task, made.request))
+            desk.forget_ends(self.home)
+        except (Failed, Refused) as error:  # the picture is there all the same
+            log.warning("%s", error)
+
+    # --- the film ----------------------------------------------------------------------------
+
+    def _film(self, task: _Task, made: Made) -> None:
+        """Keep a frame when it is time to; an edit shows too little change for a film."""
+        step = made.step
+        if made.request.edit or not film.is_due(step.index, made.request.steps):
+            return
+        # on the way as it moves: the average would need one more decode for each frame
+        pixels = task.shown[1] if step.last and task.shown else images.to_pixels(step.image)
+        try:
+            film.keep(task.folder, step.index, pixels)
+        except OSError as error:  # no film is worth a picture
+            log.warning("A frame was not kept: %s.", error)
+
+    def _roll(self, task: _Task) -> None:
+        """Make the film of a run that is over; one that was stopped needs its frames again."""
+        if not task.is_over or not task.shown:
+            return
+        try:
+            film.make(task.folder)
+        except Exception:  # it is the smallest part of what was asked for
+            log.warning("The film of a run could not be made.", exc_info=True)
+        if task.shown[0].step.last:
+            film.clear(task.folder)
 
     # --- how it ends -------------------------------------------------------------------------
 
     def _keep(self, task: _Task) -> None:
         """It is done."""
         picture = self._save(task)
+        self._note_end(task)
         self._listen(task)  # the list learns of the last step
         self._tell(partial(self.store.finish, task.job, result=picture.path), task, [picture])
         for path in task.folder.glob("snapshot-*"):
@@ -358,8 +430,12 @@ class Slot:
         with saving.explained(place):
             place.parent.mkdir(parents=True, exist_ok=True)
         recipe = make_recipe(made.request, self.models, step)
-        path = images.save_png(place, pixels, recipe, made.alpha)
-        return Artifact(PICTURE, str(path), files.digest(path), path.stat().st_size)
+        recipe["run"]["device"] = self.device
+        if task.parent:  # the request alone would not make this very picture
+            recipe["run"]["from"] = {"picture": task.parent.picture, "step": task.parent.step}
+        note = desk.note_path(task.folder, place)  # a process that is killed now saves it only once
+        path = images.save_png(place, pixels, recipe, made.alpha, note)
+        return desk.artifact(PICTURE, path)
 
     def _pause(self, task: _Task, code: str, sentence: str) -> None:
         _insist(partial(self.store.pause, task.job, code, sentence, snapshot=task.snapshot))
@@ -371,13 +447,28 @@ class Slot:
         """
         kept = False
         try:
-            given = desk.inputs_of(task.job.request, self.home)
-            inputs = [Artifact(INPUT, str(path), path.stem, path.stat().st_size) for path in given]
-            kept = _insist(partial(ended, artifacts=[*pictures, *inputs]))
+            given = desk.given(task.job.request, self.home)
+            kept = _insist(partial(ended, artifacts=[*pictures, *given]))
+            task.is_over = kept
         finally:
             if not kept:
-                for picture in pictures:
-                    Path(picture.path).unlink(missing_ok=True)
+                self._discard(task, pictures)
+        if kept:
+            for note in desk.notes_in(task.folder):
+                note.unlink(missing_ok=True)
+
+    def _discard(self, task: _Task, pictures: list[Artifact]) -> None:
+        """Remove what nobody will look at. Who has the job now may have found it by its note."""
+        try:
+            job = self.store.job(task.job.owner, task.job.id)
+            wanted = {file.path for file in job.artifacts} if job.is_over else None
+        except Refused:  # it was deleted for good
+            wanted = set()
+        except Failed:
+            return
+        for picture in pictures:
+            if wanted is not None and picture.path not in wanted:
+                Path(picture.path).unlink(missing_ok=True)
 
     def _give_up(self) -> None:
         try:
@@ -414,10 +505,6 @@ class Slot:
         if word != "go on":
             task.word = word
 
-    def _progress(self, done: int, total: int | None) -> None:
-        if self._task:
-            self._task.check()
-
 
 def _explained(error: Exception) -> tuple[str, str]:
     """A code, and a sentence for people; what is a mistake of ours goes to the log in full."""
@@ -439,6 +526,19 @@ def _insist(change: Callable[[], bool]) -> bool:
     return change()
 
 
+def _meta(task: _Task, request: Request) -> dict[str, Any]:
+    """What to know of a run beside its snapshot."""
+    return {
+        "job": task.job.request_hash,
+        "version": _major(VERSION),
+        "request": request.model_dump(mode="json"),
+        "notes": task.notes,
+        "expected": task.expected,
+        "seconds": task.seconds,
+        "trace": asdict(task.trace),
+    }
+
+
 def _major(version: str) -> str:
     return version.partition(".")[0]
 
@@ -448,7 +548,7 @@ def _major(version: str) -> str:
 
 def open_models() -> Models:
     """The models of the studio, on the fastest device there is."""
-    return Models(choose_device(None))
+    return Models(choose_device(None), may_fetch=False)  # nobody is asked here
 
 
 def main(home: str, worker: str, models: str, threads: int, timing: Mapping[str, float]) -> None:

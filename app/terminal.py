@@ -98,3 +98,10 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def amount(size: int) -> str:
+    """`340 kB`, `12.5 MB`."""
+    if size < 1_000_000:
+        return f"{max(1, round(size / 1000)) if size else 0} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

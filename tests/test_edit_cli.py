@@ -112,8 +112,9 @@ CHANGES = {
     "views": "--views 2",
     "seed": "--seed 8",
     "generator": "--generator pixels",
-    "precision": "--precision float32",
+    "precision": "--precision bfloat16",
 }
+BESIDE = {"precision": "--precision float32"}  # where it matters what is chosen otherwise
 TALKS = {"out", "json", "quiet", "plan", "device", "chunk", "threads", "clip"}  # tried below
 
 
@@ -125,7 +126,7 @@ def test_every_option_is_tried() -> None:
 @pytest.mark.parametrize("option", CHANGES)
 def test_every_option_changes_the_result(option: str, run: Run) -> None:
     words = "'a blue star'" if option != "region" else "green"
-    plain = pixels(made(run(f"disc.png {words} {QUICK}")))
+    plain = pixels(made(run(f"disc.png {words} {QUICK} {BESIDE.get(option, '')}")))
     changed = pixels(made(run(f"disc.png {words} {QUICK} {CHANGES[option]}")))
     assert not np.array_equal(plain, changed)
 
@@ -149,6 +150,8 @@ def test_the_result_goes_where_it_is_wanted(run: Run) -> None:
         ("missing.png green", "does not exist"),
         ("broken.png green", "no picture that we can read"),
         ("disc.png green --strength 2", "strength"),
+        ("disc.png green --grow nan", "Growing the place by nan"),
+        ("disc.png green --grow 2", "use -1 to 1"),
         ("disc.png green --strength much", "no number"),
         ("disc.png green --generator oil", "No generator called"),
         ("disc.png green --clip none", "No CLIP called"),

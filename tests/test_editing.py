@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +20,7 @@ from app.images import Canonical, Pixels
 from app.pipeline import Inputs
 from app.planner import Made
 from app.stage import Mask, Scene, composite
+from guidance import clip
 from guidance.clip import Clip
 from guidance.instruct import Plan
 
@@ -66,6 +69,14 @@ def test_a_bare_colour_is_for_the_thing_that_is_seen(reader: Clip) -> None:
     assert (where & is_disc()).sum() / (where | is_disc()).sum() > 0.85
 
 
+def test_each_clip_has_names_of_its_own(reader: Clip, tiny_clip: Path) -> None:
+    """Both are called "pocket": what one knows is of no use to the other."""
+    other = clip.load(tiny_clip, space=reader.space)
+    of_other, ours = editing._named(other), editing._named(reader)
+    assert of_other.shape[1] != ours.shape[1]
+    assert editing._named(reader) is ours  # made once
+
+
 def test_a_style_is_for_everything(reader: Clip) -> None:
     proposal = propose(reader, "as a pencil drawing")
     assert proposal.is_everywhere
@@ -111,6 +122,26 @@ def test_a_place_that_is_none_is_refused(where: dict[str, Any], code: str, reade
 def test_a_thing_that_is_not_there_is_not_changed(reader: Clip) -> None:
     with pytest.raises(Refused, match=r"No bus found.* seems to show"):
         propose(reader, "make the bus green")
+
+
+def test_a_place_in_doubt_is_shown_to_who_can_be_asked_and_to_nobody_else(
+    reader: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editing, "_POSSIBLE", 1.0)  # else a disc is nearly no bus
+    doubtful = propose(reader, "make the bus green", ask=True)
+    assert re.fullmatch(r"Is this the bus\? It looks more like an? .+ or an? .+\.", doubtful.doubt)
+    where = doubtful.mask > 0
+    assert (where & is_disc()).sum() / (where | is_disc()).sum() > 0.8
+    with pytest.raises(Refused, match=r"Is this the bus\?.* show the place with a mask"):
+        propose(reader, "make the bus green")
+
+
+def test_no_question_is_asked_of_what_is_known_or_shown(reader: Clip) -> None:
+    mask = is_disc().astype(np.uint8) * 255
+    for where in ({}, {"mask": mask}, {"region": ""}):
+        assert propose(reader, "green", ask=True, **where).doubt == ""
+    with pytest.raises(Refused, match=r"No bus found.* seems to show"):
+        propose(reader, "make the bus green", ask=True)
 
 
 @pytest.mark.parametrize("words", ["", "   ", "зелёный", "...", "x" * 301])
@@ -207,6 +238,17 @@ def test_the_request_says_what_was_asked_and_holds_hashes(reader: Clip) -> None:
     assert request.init.sha256 == proposal.picture.sha256
     assert request.edit.mask is not None
     assert set(asked.inputs.masks) >= {request.edit.mask.sha256}
+
+
+@pytest.mark.parametrize("words", ["green", "make it a blue star", "as a pencil drawing"])
+def test_an_order_tells_the_proposal_that_it_was_made_of(reader: Clip, words: str) -> None:
+    proposal = propose(reader, words, **({} if words == "green" else {"grow": 0.02}))
+    told = editing.proposed(editing.order(proposal))
+    assert str(told) == str(proposal)
+    assert told.picture.sha256 == proposal.picture.sha256
+    for one, other in ((told.mask, proposal.mask), (told.thing, proposal.thing)):
+        assert (one is None) == (other is None)
+        assert one is None or np.array_equal(one, other)
 
 
 # --- the promise, on anything ---------------------------------------------------------------------

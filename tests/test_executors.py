@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from app import catalog, desk, snapshots
+from app import desk, snapshots
 from app.desk import Home
 from app.errors import Refused
 from app.executors import Executor, InlineExecutor, ProcessExecutor
@@ -118,12 +117,9 @@ def picture(job: Job) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_vqgan: Path) -> Iterator[Models]:
-    """The pocket models are tiny, and loaded once."""
-    with pytest.MonkeyPatch.context() as patch:
-        for table, folder in ((catalog.CLIPS, tiny_clip), (catalog.GENERATORS, tiny_vqgan)):
-            patch.setitem(table, "pocket", replace(table["pocket"], folder=str(folder)))
-        yield Models("cpu")
+def models(tiny_pocket: None) -> Models:
+    """Loaded once."""
+    return Models("cpu")
 
 
 @pytest.fixture
@@ -517,6 +513,18 @@ def test_a_process_that_does_not_hear_is_killed(studio: Studio) -> None:
     assert not is_there(pid)
 
 
+def test_of_a_job_that_is_stopped_by_force_the_last_preview_is_kept(studio: Studio) -> None:
+    job = studio.wake(studio.submit(**LONG))
+    studio.begun(job, 2)
+    os.kill(studio.pid, signal.SIGSTOP)
+    studio.cancel(studio.executor, job)
+    assert studio.ended(job).state == "cancelled"
+    wait_for(lambda: studio.now(job).artifacts)
+    assert picture(studio.now(job)).shape == (32, 32, 3)
+    (kept,) = studio.now(job).artifacts
+    assert "-step" in kept.path
+
+
 def test_a_job_that_kills_its_process_fails_in_the_end(studio: Studio) -> None:
     """Two processes have died of it before; the one that starts now will, too."""
     studio.draft.write_text("die")
@@ -540,3 +548,22 @@ def test_a_process_ends_when_nobody_is_left_to_watch_it(studio: Studio) -> None:
     events = [event.what for event in studio.store.events(job.id)]
     assert "paused" in events
     assert studio.store.cancel(job.owner, job.id)
+
+
+def test_going_on_right_after_a_stop_is_not_taken_for_a_stop_that_hangs(studio: Studio) -> None:
+    studio.ended(studio.wake(studio.submit()))  # what it costs is measured once, then no more
+    job = studio.wake(studio.submit(**{**LONG, "views": 32}))
+    studio.begun(job)
+    (pid,) = studio.executor.pids
+    studio.cancel(studio.executor, job)
+    studio.ended(job)
+    studio.store.requeue("me", job.id)
+    studio.executor.wake()
+    wait_for(lambda: studio.now(job).state == "running")
+    until = time.monotonic() + QUICK.stop + QUICK.kill + 1
+    while time.monotonic() < until:
+        assert studio.executor.pids == [pid]
+        time.sleep(0.05)
+    assert studio.now(job).state == "running"
+    studio.cancel(studio.executor, job)
+    studio.ended(job)

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from app import jobs
+from app import jobs, ledger
 from app.errors import Failed, Refused
 from app.jobs import Ahead, Artifact, Busy, Job, Limits, Store, Usage, ulid
 
@@ -842,7 +842,7 @@ def test_what_a_newer_version_wrote_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite"
     Store(path).close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA user_version = {len(jobs.MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {len(ledger.MIGRATIONS) + 1}")
     content = path.read_bytes()
     error = refusal(lambda: Store(path))
     assert error.code == "jobs.newer"
@@ -870,10 +870,10 @@ NEXT = ("ALTER TABLE jobs ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'", "CREATE
 @pytest.fixture
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Job]:
     """A file of version 1 with one job in it, and a program that knows one version more."""
-    monkeypatch.setattr(jobs, "MIGRATIONS", jobs.MIGRATIONS[:1])
+    monkeypatch.setattr(ledger, "MIGRATIONS", ledger.MIGRATIONS[:1])
     with closing(Store(tmp_path / "jobs.sqlite")) as store:
         job = ask(store)
-    monkeypatch.setattr(jobs, "MIGRATIONS", (*jobs.MIGRATIONS, NEXT))
+    monkeypatch.setattr(ledger, "MIGRATIONS", (*ledger.MIGRATIONS, NEXT))
     return store.path, job
 
 
@@ -899,9 +899,9 @@ def test_an_upgrade_that_breaks_in_the_middle_changes_nothing(
     older: tuple[Path, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, job = older
-    broken = (*jobs.MIGRATIONS[:1], (*NEXT, "CREATE TABLE jobs (id)"))
+    broken = (*ledger.MIGRATIONS[:1], (*NEXT, "CREATE TABLE jobs (id)"))
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "MIGRATIONS", broken)
+        patch.setattr(ledger, "MIGRATIONS", broken)
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             Store(path)
     assert version(path) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.errors import Refused
-from app.listening import Heard, Steering, as_prompt, hear, order, suggest, weighted
+from app.listening import Heard, Steering, as_prompt, hear, order, suggest, warm, weighted
 from app.models import Models
 from app.sounds import RATE, Sound, at_rate, open_sound
 from guidance import audio, clip
@@ -232,3 +232,11 @@ def test_listening_can_be_stopped(models: Listeners) -> None:
 
     with pytest.raises(Enough):
         hear(sound(), "tone.wav", models, check=check)
+
+
+def test_what_is_warmed_is_what_listening_loads() -> None:
+    shelf = Models("cpu")
+    warm(shelf)
+    loaded = set(shelf._kept)
+    hear(sound(), "tone.wav", shelf)
+    assert set(shelf._kept) == loaded

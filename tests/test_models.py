@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from safetensors.torch import load_file, save, save_file
 
-from app import models
+from app import fetching, models
 from app.catalog import (
     CLIPS,
     GENERATORS,
@@ -40,8 +40,9 @@ from app.catalog import (
     find,
 )
 from app.convert import ROOT
+from app.fetching import Patience, fetch
 from app.files import MIB, digest
-from app.models import Models, Patience, fetch, install
+from app.models import Models, install
 from guidance import wav2clip
 
 HURRY = Patience(tries=4, pause=0.01, connect=2, silence=0.4, window=0.3, stale=5)
@@ -221,10 +222,12 @@ def serving() -> Iterator[Server]:
     shop = Server()
     thread = threading.Thread(target=shop.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield shop
-    shop.shutdown()
-    thread.join()
-    shop.server_close()
+    try:
+        yield shop
+    finally:
+        shop.shutdown()
+        thread.join()
+        shop.server_close()
 
 
 @pytest.fixture
@@ -236,7 +239,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests may use the network as far as 127.0.0.1, and a folder of their own."""
-    for name in models.OFFLINE:
+    for name in fetching.OFFLINE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SYNESTHETE_MODELS", str(tmp_path / "models"))
@@ -514,7 +517,7 @@ def test_two_processes_fetch_once(server: Server, target: Path) -> None:
     server.always = slow
     program = (
         "import sys; from pathlib import Path; from app.catalog import File, Source; "
-        "from app.models import fetch; "
+        "from app.fetching import fetch; "
         "print('ready', flush=True); sys.stdin.read(1); "
         f"file = File('m', (Source({server.address!r}),), 'safetensors', None, {HASH!r}); "
         f"print(fetch(file, Path({str(target)!r})))"
@@ -567,7 +570,7 @@ def test_whatever_happens_a_file_is_right_or_not_there(
 # --- offline ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.OFFLINE)
+@pytest.mark.parametrize("name", fetching.OFFLINE)
 def test_offline_says_what_works_without(
     name: str, server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -588,11 +591,11 @@ def test_offline_uses_what_is_there(
 def test_offline_can_be_said_to_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNESTHETE_OFFLINE", "0")
     monkeypatch.setenv("HF_HUB_OFFLINE", "false")
-    assert models.offline() == ""
+    assert fetching.offline() == ""
 
 
 def test_addresses_on_the_hub() -> None:
-    found = models.address(Source("owner/name", "a folder/file.ckpt", "abc"))
+    found = fetching.address(Source("owner/name", "a folder/file.ckpt", "abc"))
     assert found == "https://huggingface.co/owner/name/resolve/abc/a%20folder/file.ckpt"
 
 
@@ -896,6 +899,23 @@ def test_models_are_loaded_once_for_each_precision(tiny: Entry) -> None:
     rounded = shelf.generator("tiny", "bfloat16")
     assert rounded is not first
     assert shelf.generator("tiny", "bfloat16") is rounded
+
+
+def test_who_may_not_fetch_is_told_how_to_and_uses_what_is_there(
+    tiny: Entry, server: Server
+) -> None:
+    shelf, told = Models(trust=True, may_fetch=False), "python -m app download tiny"
+    with pytest.raises(ModelError, match=told):
+        shelf.generator("tiny")
+    with pytest.raises(ModelError, match=told):
+        models.refuse_absent([("generator", "tiny")])
+    assert server.asked == []
+    Models(trust=True).generator("tiny")
+    shelf.generator("tiny")
+    models.refuse_absent([("generator", "tiny"), ("clip", "pocket")])
+    (models.home(tiny) / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=told):
+        Models(trust=True, may_fetch=False).generator("tiny")
 
 
 @pytest.mark.parametrize("name", ["fourier", "pyramid", "pixels"])

@@ -458,4 +458,5 @@ def test_a_short_run_looks_as_it_did(pocket_models: Any, golden: Any) -> None:
     )  # fmt: skip
     for step in pipeline.run(asked, pocket_models):
         last = step
-    golden("short-run", to_pixels(last.settled()))
+    # ten steps enlarge what another processor rounds: 1.1 was seen, and 9.7 for a view more
+    golden("short-run", to_pixels(last.settled()), average=3)
