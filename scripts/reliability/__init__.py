@@ -1,0 +1,1 @@
+"""Faults by a script: what becomes of work when things go wrong on purpose."""
