@@ -24,10 +24,15 @@ from gradio.components.image_editor import EditorData, EditorDataBlobs
 from gradio.data_classes import FileData
 from PIL import Image as Picture
 
+from app import editing
+from app.editing import Proposal
+from app.errors import Refused
 from app.images import Canonical, Pixels, read_recipe
-from app.tabs import Studio, edit
+from app.tabs import Studio, changing, common, edit, making, strengths
+from app.tabs.changing import CANVAS_SIDE, Question
 from app.tabs.common import Change, Visits
 from app.tabs.edit import Family
+from app.tabs.strengths import STRENGTHS, Tries
 from app.worker import Worker
 from guidance.instruct import KINDS
 
@@ -74,6 +79,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
         "grow": 0,
         "seed": "7",
         "family": Family(),
+        "question": Question(),
     }
 
 
@@ -114,15 +120,15 @@ def watch(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None
 
 
 def press_edit(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
-    return watch(edit.course(studio, given, threading.Event(), "somebody"))
+    return watch(changing.course(studio, given, threading.Event(), "somebody"))
 
 
 def press_look(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
-    return watch(edit.glance(studio, given, threading.Event()))
+    return watch(changing.glance(studio, given, threading.Event()))
 
 
-def propose(studio: Studio, given: dict[str, Any], **other: Any) -> edit.Proposal:
-    return edit.propose(studio.worker().result(), {**given, **other})
+def propose(studio: Studio, given: dict[str, Any], **other: Any) -> Proposal:
+    return changing.propose(studio.worker().result(), {**given, **other})
 
 
 def last(seen: list[Change], name: str) -> Any:
@@ -169,7 +175,7 @@ def test_every_control_has_a_label_and_says_what_it_is_for(page: list[dict[str, 
 
 
 def test_every_kind_of_plan_has_words_for_people() -> None:
-    assert tuple(edit.KINDS) == KINDS
+    assert tuple(changing.KINDS) == KINDS
 
 
 # --- looking first ----------------------------------------------------------------------------
@@ -207,7 +213,7 @@ def test_who_stops_while_it_is_looked_at_gets_no_picture(
 ) -> None:
     stop = threading.Event()
     stop.set()
-    seen, error = watch(edit.course(studio, given, stop, "somebody"))
+    seen, error = watch(changing.course(studio, given, stop, "somebody"))
     assert error is None
     assert text(last(seen, "status")) == "Stopped before it began."
     assert not (tmp_path / "results").exists()
@@ -236,7 +242,14 @@ def test_an_edit_ends_with_before_and_after(
 def test_what_is_told_in_the_end(studio: Studio, given: dict[str, Any]) -> None:
     seen, _ = press_edit(studio, given)
     told = re.findall("<dt>(.*?)</dt><dd>(.+?)</dd>", last(seen, "details"))
-    assert [name for name, _ in told] == ["Understood", "Kind", "Seed", "Time", "Saved as"]
+    assert [name for name, _ in told] == [
+        "Understood",
+        "Kind",
+        "Strength",
+        "Seed",
+        "Time",
+        "Saved as",
+    ]
     assert dict(told)["Seed"] == "7"
     assert last(seen, "reuse")["value"] == "Reuse seed 7"
 
@@ -247,7 +260,7 @@ def test_a_picture_is_shown_and_edited_upright(studio: Studio, given: dict[str, 
     Picture.fromarray(disc()[:64]).save(given["picture"], exif=exif)
     proposal = propose(studio, given)
     assert proposal.picture.pixels.shape == (96, 64, 3)
-    assert read(edit._as_png(proposal.picture.pixels)).shape == (96, 64, 3)
+    assert read(changing._as_png(proposal.picture.pixels)).shape == (96, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +296,187 @@ def test_words_of_visitors_are_shown_as_words(studio: Studio, given: dict[str, A
     assert "<img" not in shown + (error.message if error else "")
 
 
+# --- three strengths --------------------------------------------------------------------------
+
+
+def press_compare(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
+    return watch(changing.course(studio, given, threading.Event(), "somebody", "compare"))
+
+
+def test_three_strengths_come_one_after_another_in_one_row(
+    studio: Studio, given: dict[str, Any], tmp_path: Path
+) -> None:
+    seen, error = press_compare(studio, given)
+    assert error is None
+    rows = [change["three"]["value"] for change in seen if change.get("three", {}).get("value")]
+    assert [len(row) for row in rows] == [1, 2, 3, 3]  # and once more with the last status line
+    assert [caption for _, caption in rows[-1]] == [
+        "0.3 · a touch",
+        "0.6 · plainly",
+        "1 · all the way",
+    ]
+    assert "Done: 3 strengths. Click the one" in text(last(seen, "status"))
+    edits = [read_recipe(Path(path))["request"] for path, _ in rows[-1]]
+    assert [edit["edit"].pop("strength") for edit in edits] == list(STRENGTHS)
+    assert edits[0] == edits[1] == edits[2]  # the same plan, place and seed
+    blues = [read(path)[SIDE // 2, SIDE // 2].astype(int) @ (-1, 0, 1) for path, _ in rows[-1]]
+    assert blues == sorted(set(blues))
+    assert len(list((tmp_path / "results").glob("*.png"))) == 3
+    assert not any("family" in change for change in seen)  # nothing is taken yet
+
+
+def test_without_a_seed_all_three_have_the_same(studio: Studio, given: dict[str, Any]) -> None:
+    seen, _ = press_compare(studio, {**given, "seed": ""})
+    seeds = {read_recipe(Path(one.path))["request"]["seed"] for one in last(seen, "tries").those}
+    assert len(seeds) == 1
+
+
+def test_a_click_takes_one_as_the_result(studio: Studio, given: dict[str, Any]) -> None:
+    tries: Tries = last(press_compare(studio, given)[0], "tries")
+    change = strengths.taken(tries, 1, Family().with_child)
+    before, after = change["result"]["value"]
+    assert np.array_equal(read(before), disc())
+    assert after == tries.those[1].path
+    assert "<dt>Strength</dt><dd>0.6</dd>" in change["details"]
+    kin: Family = change["family"]
+    assert (kin.newest, kin.parents[after]) == (after, given["picture"])
+    again = strengths.taken(tries, 2, kin.with_child)["family"]
+    assert again.parents == {after: given["picture"], tries.those[2].path: given["picture"]}
+    Path(after).unlink()
+    assert "not here any more" in text(strengths.taken(tries, 1, kin.with_child)["status"])
+
+
+def test_stop_does_without_those_that_are_left(studio: Studio, given: dict[str, Any]) -> None:
+    stop = threading.Event()
+
+    async def until_one_is_there() -> list[Change]:
+        seen = []
+        async for change in changing.course(studio, given, stop, "somebody", "compare"):
+            seen.append(change)
+            if "tries" in change:
+                stop.set()
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        seen = pool.submit(asyncio.run, until_one_is_there()).result()
+    there = last(seen, "tries").those
+    assert len(there) < 3
+    assert there[0].caption == "0.3 · a touch"
+    assert re.fullmatch(
+        r"Stopped: \d of 3 strengths are done\. Click the one .+", text(last(seen, "status"))
+    )
+
+
+def test_all_three_are_asked_for_or_none(studio: Studio, given: dict[str, Any]) -> None:
+    worker, stop = studio.worker().result(), threading.Event()
+    proposal, order = propose(studio, given), worker.order
+
+    def once(*ordered: Any) -> Any:
+        worker.order = full
+        return order(*ordered)
+
+    def full(*_: Any) -> Any:
+        raise Refused("queue.quota", "You have 1 job waiting already.")
+
+    worker.order = once
+    with pytest.raises(Refused, match="Not all of these fit on your list") as refused:
+        changing._begin(worker, proposal, given, STRENGTHS, 7, stop, "somebody")
+    assert refused.value.code == "queue.quota"
+    assert stop.is_set()
+
+
+# --- a place in doubt -------------------------------------------------------------------------
+
+
+def test_who_comes_back_sees_their_edits_go_on(studio: Studio, given: dict[str, Any]) -> None:
+    worker = studio.worker().result()
+    runs = []
+    for words in ("blue", "green"):
+        asked = editing.order(propose(studio, given, instruction=words), quality="draft")
+        runs.append(worker.order(asked, threading.Event(), "somebody"))
+    assert all(changing.is_ours(run.request) for run in runs)
+    seen, error = watch(changing.resumed(studio, Family(), runs))
+    assert error is None
+    told = [change["instruction"] for change in seen if "instruction" in change]
+    assert list(dict.fromkeys(told)) == ["blue", "green"]
+    assert np.array_equal(read(last(seen, "picture")), disc())
+    before, after = last(seen, "result")["value"]
+    assert np.array_equal(read(before), disc())
+    assert read_recipe(Path(after))["request"]["edit"]["instruction"] == "green"
+    assert "Recolour the" in text(last(seen, "details"))
+    family = last(seen, "family")
+    assert family.newest == after
+    assert len(family.parents) == 2
+    assert last(seen, "edit")["interactive"]
+
+
+def test_what_belongs_in_another_tab_is_told_of(studio: Studio, given: dict[str, Any]) -> None:
+    visitor: Any = SimpleNamespace(session_hash="somebody's session")
+    worker, owner = studio.worker().result(), studio.owner(visitor.session_hash)
+    run = worker.order(editing.order(propose(studio, given)), threading.Event(), owner)
+    never: Any = None
+    seen, _ = watch(common.welcome(studio, Visits(), visitor, making.is_ours, never))
+    assert "on its way: the History shows it" in text(last(seen, "status"))
+    run.stop.set()
+    assert run.over.wait(60)
+
+
+@pytest.fixture
+def doubtful(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A thing that is there, if a disc may be a bus."""
+    monkeypatch.setattr(editing, "_POSSIBLE", 1.0)
+    return {**given, "instruction": "make the bus blue"}
+
+
+def test_a_place_in_doubt_is_shown_and_asked_about(
+    studio: Studio, doubtful: dict[str, Any], tmp_path: Path
+) -> None:
+    for press in (press_edit, press_look, press_compare):
+        seen, error = press(studio, doubtful)
+        assert error is None
+        assert re.fullmatch(
+            r'Is this the bus\? It looks more like an? .+\. If it is, press "Yes, change it"\. '
+            r"If not, say where in other words, or paint the place\.",
+            text(last(seen, "status")),
+        )
+        assert last(seen, "yes")["visible"] is True
+        assert last(seen, "edit")["interactive"] is True
+        marked = np.asarray(last(seen, "preview")["value"])
+        assert (marked != disc())[SIDE // 2, SIDE // 2].any()
+    assert not (tmp_path / "results").exists()
+
+
+def test_one_yes_is_enough_for_the_same_place(
+    studio: Studio, doubtful: dict[str, Any], tmp_path: Path
+) -> None:
+    asked = last(press_edit(studio, doubtful)[0], "question")
+    answer = {**doubtful, "question": asked}
+    seen, error = watch(changing.course(studio, answer, threading.Event(), "somebody", "yes"))
+    assert error is None
+    assert len(list((tmp_path / "results").glob("*.png"))) == 1
+    sure = {**doubtful, "question": last(seen, "question")}
+    assert "Done" in text(last(press_edit(studio, {**sure, "strength": 0.5})[0], "status"))
+    elsewhere = press_look(studio, {**sure, "instruction": "make the cat blue"})[0]
+    assert "Is this the cat?" in text(last(elsewhere, "status"))
+
+
+def test_yes_does_what_was_asked_for(studio: Studio, doubtful: dict[str, Any]) -> None:
+    asked = last(press_compare(studio, doubtful)[0], "question")
+    answer = {**doubtful, "question": asked}
+    seen, _ = watch(changing.course(studio, answer, threading.Event(), "somebody", "yes"))
+    assert len(last(seen, "tries").those) == 3
+
+
+def test_a_yes_is_for_the_place_that_was_shown(
+    studio: Studio, doubtful: dict[str, Any], tmp_path: Path
+) -> None:
+    asked = last(press_edit(studio, doubtful)[0], "question")
+    other = {**doubtful, "question": asked, "instruction": "make the cat blue"}
+    seen, _ = watch(changing.course(studio, other, threading.Event(), "somebody", "yes"))
+    assert "Is this the cat?" in text(last(seen, "status"))
+    assert not (tmp_path / "results").exists()
+
+
 # --- where ------------------------------------------------------------------------------------
 
 
@@ -313,7 +507,7 @@ def test_no_paint_is_no_mask(studio: Studio, given: dict[str, Any]) -> None:
 
 def test_paint_on_a_small_copy_is_brought_to_the_pictures_size() -> None:
     picture = Canonical(np.zeros((200, 400, 3), np.uint8))
-    mask = edit._painted(paint(100, 50, covered=slice(25)), picture)
+    mask = changing._painted(paint(100, 50, covered=slice(25)), picture)
     assert mask is not None
     assert mask.shape == (200, 400)
     assert (mask[:98] == 255).all()
@@ -345,7 +539,7 @@ def test_the_place_is_inverted_grown_and_shrunk(studio: Studio, given: dict[str,
 def test_one_paints_on_a_copy_and_gets_the_picture_back(given: dict[str, Any]) -> None:
     save(Path(given["picture"]), np.zeros((1200, 2400, 3), np.uint8))
     ((shown,), _) = watch(edit.paint(True, given["picture"]))
-    assert shown["canvas"]["background"].size == (1024, 512)
+    assert shown["canvas"]["background"].size == (CANVAS_SIDE, CANVAS_SIDE // 2)
     assert (shown["easel"]["visible"], shown["original"]["visible"]) == (True, False)
     ((shown,), _) = watch(edit.paint(False, given["picture"]))
     assert shown["canvas"] is None

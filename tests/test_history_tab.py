@@ -24,9 +24,10 @@ from app.pipeline import Inputs
 from app.recipe import VERSION
 from app.request import Request, make_request
 from app.slot import PICTURE
-from app.tabs import Studio, again, generate, history
+from app.tabs import again, generate, history, past
 from app.tabs.common import Change
-from app.tabs.history import PAGE, View
+from app.tabs.past import PAGE, View
+from app.terminal import amount
 from app.worker import Worker
 
 OWNER = "a" * 32
@@ -89,13 +90,13 @@ def fields(view: View | None = None, **others: Any) -> dict[str, Any]:
 
 
 def arrive(worker: Worker, owner: str = OWNER, **others: Any) -> Change:
-    return history.arrive(worker, fields(**others), owner=owner)
+    return past.arrive(worker, fields(**others), owner=owner)
 
 
 def choose(worker: Worker, index: int = 0, view: View | None = None) -> View:
     """Choose one of the list; what is looked at then."""
     view = view or arrive(worker)["view"]
-    return history.choose(worker, {"view": view}, owner=OWNER, index=index)["view"]
+    return past.choose(worker, {"view": view}, owner=OWNER, index=index)["view"]
 
 
 def captions(change: Change) -> list[str]:
@@ -125,7 +126,7 @@ def test_another_owner_sees_nothing_and_reaches_nothing(worker: Worker) -> None:
     assert captions(change) == []
     assert "Nothing yet" in text(change["status"])
     view = choose(worker)
-    for act in (history.favourite, history.delete, history.compare):
+    for act in (past.favourite, past.delete, past.compare):
         with pytest.raises(Refused, match="There is no job"):
             act(worker, fields(view), owner="b" * 32)
 
@@ -136,11 +137,11 @@ def test_search_and_favourites_narrow_the_list(worker: Worker) -> None:
     assert captions(arrive(worker, search="APPLE red")) == ["a red apple"]
     change = arrive(worker, search="plum")
     assert "Nothing here matches" in text(change["status"])
-    change = history.favourite(worker, fields(choose(worker, 1)), owner=OWNER)
+    change = past.favourite(worker, fields(choose(worker, 1)), owner=OWNER)
     assert captions(change) == ["a green pear", "★ a red apple"]
     assert change["gallery"]["selected_index"] == 1
     assert captions(arrive(worker, favourites=True)) == ["★ a red apple"]
-    history.favourite(worker, fields(choose(worker, 1)), owner=OWNER)
+    past.favourite(worker, fields(choose(worker, 1)), owner=OWNER)
     assert captions(arrive(worker, favourites=True)) == []
 
 
@@ -151,20 +152,20 @@ def test_older_and_newer_turn_the_pages(worker: Worker) -> None:
     assert len(captions(first)) == PAGE
     assert first["older"]["interactive"]
     assert not first["newer"]["interactive"]
-    second = history.older(worker, fields(first["view"]), owner=OWNER)
+    second = past.older(worker, fields(first["view"]), owner=OWNER)
     assert captions(second) == ["apple 1", "apple 0"]
     assert not second["older"]["interactive"]
-    back = history.newer(worker, fields(second["view"]), owner=OWNER)
+    back = past.newer(worker, fields(second["view"]), owner=OWNER)
     assert captions(back) == captions(first)
 
 
 def test_words_of_people_are_never_markup(worker: Worker) -> None:
     made(worker, "<img src=x onerror=alert(1)> & co")
     view = arrive(worker)["view"]
-    change = history.choose(worker, {"view": view}, owner=OWNER, index=0)
+    change = past.choose(worker, {"view": view}, owner=OWNER, index=0)
     assert "<img" not in change["about"]
     assert "&lt;img" in change["about"]
-    assert "<img" not in history.delete(worker, fields(change["view"]), owner=OWNER)["status"]
+    assert "<img" not in past.delete(worker, fields(change["view"]), owner=OWNER)["status"]
 
 
 def test_what_has_no_picture_says_why_in_its_place(worker: Worker) -> None:
@@ -174,12 +175,12 @@ def test_what_has_no_picture_says_why_in_its_place(worker: Worker) -> None:
     worker.store.fail(claimed, "failed.bug", "The sky fell.")
     change = arrive(worker)
     assert captions(change) == ["a red apple (failed)"]
-    shown = history.choose(worker, {"view": change["view"]}, owner=OWNER, index=0)
+    shown = past.choose(worker, {"view": change["view"]}, owner=OWNER, index=0)
     assert "Failed. The sky fell." in text(shown["about"])
     assert shown["download"]["visible"] is False
     assert json.loads(shown["recipe"])["request"]["prompt"] == "a red apple"
     with pytest.raises(Refused, match="has no picture"):
-        history.compare(worker, fields(shown["view"]), owner=OWNER)
+        past.compare(worker, fields(shown["view"]), owner=OWNER)
     assert job.id in change["view"].shown
 
 
@@ -187,18 +188,33 @@ def test_a_file_that_somebody_moved_is_missed_in_words(worker: Worker) -> None:
     made(worker).unlink()
     change = arrive(worker)
     assert captions(change) == ["a red apple"]
-    shown = history.choose(worker, {"view": change["view"]}, owner=OWNER, index=0)
+    shown = past.choose(worker, {"view": change["view"]}, owner=OWNER, index=0)
     assert "not where it was saved" in text(shown["about"])
     assert shown["picture"]["visible"] is False
 
 
 def test_the_file_to_download_is_the_one_that_was_saved(worker: Worker) -> None:
     path = made(worker)
-    change = history.choose(worker, {"view": arrive(worker)["view"]}, owner=OWNER, index=0)
+    change = past.choose(worker, {"view": arrive(worker)["view"]}, owner=OWNER, index=0)
     copy = Path(change["download"]["value"])
     assert copy.name == path.name
     assert copy.read_bytes() == path.read_bytes()
     assert json.loads(change["recipe"]) == read_recipe(path)
+
+
+def test_what_is_highlighted_and_what_is_shown_are_one(worker: Worker) -> None:
+    for prompt in ("a red apple", "a green pear", "a duck"):
+        made(worker, prompt)
+    view = choose(worker, 1)  # the pear
+    change = arrive(worker, view=view, search="duck")
+    assert change["view"].chosen == change["view"].shown[0]
+    assert "a duck" in change["about"]
+    assert change["gallery"]["selected_index"] == 0
+    change = arrive(worker, view=change["view"], search="plum")
+    assert (change["view"].chosen, change["detail"]["visible"]) == ("", False)
+    change = past.delete(worker, fields(choose(worker, 1)), owner=OWNER)
+    assert "a red apple" in change["about"]
+    assert change["gallery"]["selected_index"] == 1
 
 
 # --- deleting --------------------------------------------------------------------------------
@@ -206,15 +222,15 @@ def test_the_file_to_download_is_the_one_that_was_saved(worker: Worker) -> None:
 
 def test_delete_hides_keeps_the_file_and_undo_brings_back_the_last(worker: Worker) -> None:
     paths = [made(worker, "a red apple"), made(worker, "a green pear")]
-    view = history.delete(worker, fields(choose(worker, 0)), owner=OWNER)["view"]
-    view = choose(worker, 0, view)
-    change = history.delete(worker, fields(view), owner=OWNER)
+    view = past.delete(worker, fields(choose(worker, 0)), owner=OWNER)["view"]
+    change = past.delete(worker, fields(view), owner=OWNER)  # its neighbour is looked at now
     assert captions(change) == []
+    assert change["detail"]["visible"] is False
     assert change["undo"]["interactive"]
     assert all(path.exists() for path in paths)
-    change = history.undo(worker, fields(change["view"]), owner=OWNER)
+    change = past.undo(worker, fields(change["view"]), owner=OWNER)
     assert captions(change) == ["a red apple"]
-    change = history.undo(worker, fields(change["view"]), owner=OWNER)
+    change = past.undo(worker, fields(change["view"]), owner=OWNER)
     assert captions(change) == ["a green pear", "a red apple"]
     assert not change["undo"]["interactive"]
 
@@ -223,8 +239,8 @@ def test_delete_hides_keeps_the_file_and_undo_brings_back_the_last(worker: Worke
 def test_everything_goes_and_files_only_when_that_is_wished(worker: Worker, too: bool) -> None:
     mine, changed, other = made(worker), made(worker, "a pear"), made(worker, "a plum", "b" * 32)
     changed.write_bytes(changed.read_bytes() + b"somebody painted on it")
-    assert "2 entries of yours" in text(history.warn(worker, {}, owner=OWNER)["warning"])
-    change = history.forget(worker, fields(files=too), owner=OWNER)
+    assert "2 entries of yours" in text(past.warn(worker, {}, owner=OWNER)["warning"])
+    change = past.forget(worker, fields(files=too), owner=OWNER)
     assert captions(change) == []
     assert worker.store.export(OWNER) == []
     assert mine.exists() is not too
@@ -232,7 +248,7 @@ def test_everything_goes_and_files_only_when_that_is_wished(worker: Worker, too:
     assert other.exists()
     assert captions(arrive(worker, owner="b" * 32)) == ["a plum"]
     with pytest.raises(Refused, match="nothing of yours"):
-        history.warn(worker, {}, owner=OWNER)
+        past.warn(worker, {}, owner=OWNER)
 
 
 # --- on its way ------------------------------------------------------------------------------
@@ -247,19 +263,19 @@ def test_what_waits_stands_on_top_and_can_be_stopped(worker: Worker) -> None:
     assert change["underway"]["visible"]
     assert change["which"]["choices"] == [("a red apple", first.id), ("a plum", second.id)]
     given = fields(change["view"], which=second.id)
-    assert "1 picture before yours" in text(history.tick(worker, given, owner=OWNER)["watching"])
-    history.stop(worker, given, owner=OWNER)
+    assert "1 picture before yours" in text(past.tick(worker, given, owner=OWNER)["watching"])
+    past.stop(worker, given, owner=OWNER)
     (run,) = [run for run in worker.runs_of(OWNER) if run.job.id == second.id]
     assert run.over.wait(10)
-    change = history.tick(worker, given, owner=OWNER)
+    change = past.tick(worker, given, owner=OWNER)
     assert captions(change) == ["a plum (stopped)", "a pear"]
-    said = history.stop(worker, given, owner=OWNER)["status"]
+    said = past.stop(worker, given, owner=OWNER)["status"]
     assert "over already" in text(said)
 
 
 def test_nobody_stops_what_is_another_owners(worker: Worker) -> None:
     job = order(worker)
-    history.stop(worker, fields(which=job.id), owner="b" * 32)
+    past.stop(worker, fields(which=job.id), owner="b" * 32)
     (run,) = worker.runs_of(OWNER)
     assert not run.stop.is_set()
 
@@ -269,7 +285,7 @@ def test_a_page_looks_more_often_while_something_is_on_its_way(worker: Worker) -
     assert change["underway"]["visible"] is False
     rest = change["timer"]["value"]
     order(worker)  # in another tab
-    change = history.tick(worker, fields(change["view"]), owner=OWNER)
+    change = past.tick(worker, fields(change["view"]), owner=OWNER)
     assert change["underway"]["visible"]
     assert change["timer"]["value"] < rest
     assert text(change["status"]) == ""
@@ -279,9 +295,9 @@ def test_what_began_and_ended_between_two_looks_is_in_the_list(worker: Worker) -
     change = arrive(worker)
     made(worker)
     assert worker.runs_of(OWNER) == []
-    change = history.tick(worker, fields(change["view"]), owner=OWNER)
+    change = past.tick(worker, fields(change["view"]), owner=OWNER)
     assert captions(change) == ["a red apple"]
-    assert "gallery" not in history.tick(worker, fields(change["view"]), owner=OWNER)
+    assert "gallery" not in past.tick(worker, fields(change["view"]), owner=OWNER)
 
 
 # --- several ---------------------------------------------------------------------------------
@@ -289,10 +305,10 @@ def test_what_began_and_ended_between_two_looks_is_in_the_list(worker: Worker) -
 
 def test_two_are_compared_once_both_were_chosen(worker: Worker) -> None:
     paths = [made(worker, "a red apple"), made(worker, "a green pear")]
-    change = history.compare(worker, fields(choose(worker, 1)), owner=OWNER)
+    change = past.compare(worker, fields(choose(worker, 1)), owner=OWNER)
     assert "both" not in change
     view = choose(worker, 0, change["view"])
-    change = history.compare(worker, fields(view), owner=OWNER)
+    change = past.compare(worker, fields(view), owner=OWNER)
     shown = [Path(path).read_bytes() for path in change["both"]["value"]]
     assert shown == [path.read_bytes() for path in paths]
     assert change["view"].held == ""
@@ -301,12 +317,12 @@ def test_two_are_compared_once_both_were_chosen(worker: Worker) -> None:
 def test_a_zip_holds_what_the_search_finds_as_it_was_saved(worker: Worker) -> None:
     path = made(worker, "a red apple")
     made(worker, "a green pear")
-    change = history.pack(worker, fields(search="apple"), owner=OWNER)
+    change = past.pack(worker, fields(search="apple"), owner=OWNER)
     with zipfile.ZipFile(change["zipped"]["value"]) as packed:
         assert packed.namelist() == [path.name]
         assert packed.read(path.name) == path.read_bytes()
     with pytest.raises(Refused, match="no picture here"):
-        history.pack(worker, fields(search="plum"), owner=OWNER)
+        past.pack(worker, fields(search="plum"), owner=OWNER)
 
 
 def test_two_files_of_one_name_both_go_into_a_zip(tmp_path: Path) -> None:
@@ -314,16 +330,16 @@ def test_two_files_of_one_name_both_go_into_a_zip(tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir()
         path.write_text(path.parent.name)
-    history.write_zip(tmp_path / "all.zip", paths)
+    past.write_zip(tmp_path / "all.zip", paths)
     with zipfile.ZipFile(tmp_path / "all.zip") as packed:
         assert [packed.read(name) for name in ("x.png", "x-2.png")] == [b"a", b"b"]
 
 
 def test_too_much_for_a_zip_is_refused(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     made(worker)
-    monkeypatch.setattr(history, "MOST_ZIP", 10)
+    monkeypatch.setattr(past, "MOST_ZIP", 10)
     with pytest.raises(Refused, match="a ZIP holds at most"):
-        history.pack(worker, fields(), owner=OWNER)
+        past.pack(worker, fields(), owner=OWNER)
 
 
 # --- open again ------------------------------------------------------------------------------
@@ -342,8 +358,20 @@ def test_the_page_asks_again_for_the_very_same(typed: dict[str, Any]) -> None:
     opened = again.reopen(request)
     assert opened.tab == "Generate"
     assert opened.said == "Open again: Generate makes the same picture."
-    assert opened.fields.keys() == set(history.AGAIN["Generate"])
+    assert opened.fields.keys() < set(history.AGAIN["Generate"])
     assert options.read(generate.typed(opened.fields)).requests == [request]
+
+
+def test_the_picture_stands_there_again_with_what_can_be_done_with_it(worker: Worker) -> None:
+    path = made(worker)
+    opened = past.from_list(worker, OWNER, choose(worker))
+    assert opened.fields.keys() == set(history.AGAIN["Generate"])
+    (card,) = opened.fields["shown"].cards
+    assert Path(card.path).read_bytes() == path.read_bytes()
+    assert opened.fields["result"]["value"] == opened.fields["finished"] == card.path
+    assert opened.fields["actions"]["visible"]
+    path.unlink()
+    assert "shown" not in past.from_list(worker, OWNER, choose(worker)).fields
 
 
 def test_pictures_that_were_given_come_back_with_it(worker: Worker, tmp_path: Path) -> None:
@@ -353,8 +381,8 @@ def test_pictures_that_were_given_come_back_with_it(worker: Worker, tmp_path: Pa
     job = order(worker, init=str(begin), init_noise=0.3, image_prompt=[f"{like}::-0.5"])
     opened = again.reopen(desk.request_of(job.request), again.kept(job, worker.home))
     assert np.array_equal(open_picture(opened.fields["init"]).pixels, noise)
-    assert np.array_equal(open_picture(opened.fields["image_prompt"]).pixels, noise[:, ::-1])
-    assert (opened.fields["init_noise"], opened.fields["image_weight"]) == (0.3, -0.5)
+    assert np.array_equal(open_picture(opened.fields["image_prompt"][0]).pixels, noise[:, ::-1])
+    assert (opened.fields["init_noise"], opened.fields["image_weight"]) == (0.3, "-0.5")
     assert "makes the same" in opened.said
     for file in worker.home.inputs.iterdir():
         file.unlink()
@@ -362,6 +390,23 @@ def test_pictures_that_were_given_come_back_with_it(worker: Worker, tmp_path: Pa
     assert opened.fields["init"] is None
     assert "the picture it began from" in opened.said
     assert "the pictures that steered it" in opened.said
+
+
+def test_all_pictures_that_steered_come_back_each_with_its_weight(
+    worker: Worker, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
+    one = save_png(tmp_path / "one.png", noise)
+    other = save_png(tmp_path / "other.png", noise[::-1])
+    job = order(worker, image_prompt=[f"{one}::0.5", f"{other}::2"])
+    opened = again.reopen(desk.request_of(job.request), again.kept(job, worker.home))
+    found = [open_picture(path).pixels for path in opened.fields["image_prompt"]]
+    assert [np.array_equal(a, b) for a, b in zip(found, (noise, noise[::-1]), strict=True)] == [
+        True,
+        True,
+    ]
+    assert opened.fields["image_weight"] == "0.5, 2"
+    assert "makes the same" in opened.said
 
 
 def test_what_the_page_has_no_control_for_is_named() -> None:
@@ -421,30 +466,18 @@ def test_a_file_with_a_recipe_opens_and_one_of_ours_with_all_that_was_given(
     noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
     begin = save_png(tmp_path / "begin.png", noise)
     path = made(worker, "a red apple", init=str(begin))
-    ours = history._from_file(worker, OWNER, str(path))
-    theirs = history._from_file(worker, "b" * 32, str(path))
+    ours = past.from_file(worker, OWNER, str(path))
+    theirs = past.from_file(worker, "b" * 32, str(path))
     assert ours.fields["prompt"] == theirs.fields["prompt"] == "a red apple"
     assert ours.fields["init"]
     assert theirs.fields["init"] is None
     with pytest.raises(Refused, match="carries no whole recipe"):
-        history._from_file(worker, OWNER, str(begin))
+        past.from_file(worker, OWNER, str(begin))
 
 
-# --- whose it is -----------------------------------------------------------------------------
-
-
-def test_a_browser_is_known_by_its_token_and_anything_else_gets_a_new_one() -> None:
-    studio = Studio()
-    token = studio.recognise("one", "")
-    assert re.fullmatch("[0-9a-f]{32}", token)
-    assert studio.recognise("two", token) == token
-    assert studio.owner("one") == studio.owner("two") == token
-    assert studio.owner("three") == "three"
-    for forged in ("studio", None, 7, ["a"], "A" * 32, token + "0"):
-        assert studio.recognise("four", forged) not in (forged, token)
-    studio.close()
+# --- words -----------------------------------------------------------------------------------
 
 
 def test_amounts_are_told_in_words() -> None:
-    told = [history.amount(size) for size in (0, 10, 340_000, 12_500_000, 2_000_000_000)]
+    told = [amount(size) for size in (0, 10, 340_000, 12_500_000, 2_000_000_000)]
     assert told == ["0 kB", "1 kB", "340 kB", "12.5 MB", "2.0 GB"]

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from app import catalog, sonogram
+from app import listening, sonogram
 from app.desk import Look
 from app.images import read_recipe
 from app.listening import Heard, Steering
 from app.models import Models
 from app.sounds import RATE, Sound, open_sound, save_wav
-from app.tabs import Studio, listen
+from app.stopping import Stopped
+from app.tabs import Studio, hearing, listen
 from app.tabs.common import Change
-from app.tabs.listen import EXAMPLES, Chip, Known
+from app.tabs.hearing import EXAMPLES, Chip, Known
 from app.worker import Worker
 from guidance.audio import Stretch, Wave
 from guidance.audio_net import Ear
@@ -54,14 +54,9 @@ class Listeners(Models):
 
 
 @pytest.fixture(scope="module")
-def models(
-    tiny_clip: Path, tiny_vqgan: Path, tiny_ear: Ear, tiny_drafter: Any
-) -> Iterator[Listeners]:
+def models(tiny_pocket: None, tiny_ear: Ear, tiny_drafter: Any) -> Listeners:
     """Loaded once."""
-    with pytest.MonkeyPatch.context() as patch:
-        for table, folder in ((catalog.CLIPS, tiny_clip), (catalog.GENERATORS, tiny_vqgan)):
-            patch.setitem(table, "pocket", replace(table["pocket"], folder=str(folder)))
-        yield Listeners(tiny_ear, tiny_drafter)
+    return Listeners(tiny_ear, tiny_drafter)
 
 
 @pytest.fixture
@@ -123,11 +118,11 @@ def watch(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None
 
 
 def press_listen(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
-    return watch(listen.attend(studio, given, threading.Event()))
+    return watch(hearing.attend(studio, given, threading.Event()))
 
 
 def press_make(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
-    return watch(listen.course(studio, given, threading.Event(), "somebody"))
+    return watch(hearing.course(studio, given, threading.Event(), "somebody"))
 
 
 def after(given: dict[str, Any], seen: list[Change]) -> dict[str, Any]:
@@ -196,7 +191,7 @@ def test_an_example_is_small_and_made_by_our_own_script(name: str) -> None:
     again = made_again()[name]
     assert 3 <= len(kept) / rate <= 5
     assert np.abs(kept - 0.7 * again).max() < 0.005
-    assert Path(listen.example(name)).read_bytes() == path.read_bytes()
+    assert Path(hearing.example(name)).read_bytes() == path.read_bytes()
 
 
 # --- listening --------------------------------------------------------------------------------
@@ -222,13 +217,13 @@ def test_the_sound_is_drawn_and_told_in_words(studio: Studio, given: dict[str, A
     assert "Only 1 s are used of 3 s, from 1 s on." in text(shown)
 
 
-@pytest.mark.parametrize("way", listen.WAYS)
+@pytest.mark.parametrize("way", hearing.WAYS)
 def test_what_is_switched_off_is_not_listened_for(
     studio: Studio, given: dict[str, Any], way: str
 ) -> None:
-    seen, _ = press_listen(studio, {**given, listen.WAYS[way].switch: False})
-    assert last(seen, "heard").ways == {*listen.WAYS} - {way}
-    assert not any(field in change for change in seen for field in listen.WAYS[way].fields)
+    seen, _ = press_listen(studio, {**given, hearing.WAYS[way].switch: False})
+    assert last(seen, "heard").ways == {*hearing.WAYS} - {way}
+    assert not any(field in change for change in seen for field in hearing.WAYS[way].fields)
 
 
 def test_silence_is_said_and_does_not_steer(
@@ -259,14 +254,22 @@ def test_the_buttons_change_places_and_back(studio: Studio, given: dict[str, Any
         assert states == [(False, False, True), (True, True, False)]
 
 
+def test_who_stops_ends_the_listening_itself(studio: Studio, given: dict[str, Any]) -> None:
+    """It would else go on for seconds, and the next sound would wait for it."""
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        studio.worker().result().hear(given["sound"], "tone.wav", stop=stop)
+
+
 def test_who_stops_while_it_is_listened_to_gets_nothing(
     studio: Studio, given: dict[str, Any], tmp_path: Path
 ) -> None:
     stop = threading.Event()
     stop.set()
-    seen, error = watch(listen.attend(studio, given, stop))
+    seen, error = watch(hearing.attend(studio, given, stop))
     assert (text(last(seen, "status")), error) == ("Stopped.", None)
-    seen, error = watch(listen.course(studio, given, stop, "somebody"))
+    seen, error = watch(hearing.course(studio, given, stop, "somebody"))
     assert (text(last(seen, "status")), error) == ("Stopped before it began.", None)
     assert not (tmp_path / "results").exists()
 
@@ -279,7 +282,7 @@ def test_a_sound_and_words_make_a_picture_without_listening_first(
 ) -> None:
     seen, error = press_make(studio, {**given, "text": "a red apple", "text_weight": 0.5})
     assert error is None
-    assert last(seen, "heard").ways == {*listen.WAYS}
+    assert last(seen, "heard").ways == {*hearing.WAYS}
     assert "data:image" in last(seen, "figure")
     request = made(tmp_path)
     assert request["prompt"].startswith("a red apple::0.5")
@@ -290,6 +293,20 @@ def test_a_sound_and_words_make_a_picture_without_listening_first(
     losses = re.search("<dt>Losses</dt><dd>(.+?)</dd>", last(seen, "details"))[1]
     for name in ("a red apple", "tone.wav"):
         assert re.search(rf"{name}: \d\.\d+ at first, \d\.\d+ now", losses)
+
+
+def test_who_comes_back_sees_their_picture_go_on(studio: Studio, given: dict[str, Any]) -> None:
+    worker = studio.worker().result()
+    heard = worker.hear(given["sound"], "tone.wav")
+    asked = listening.order(heard, Steering(sound=1), quality="draft", width=32, height=32)
+    picture = worker.order(asked, threading.Event(), "somebody")
+    assert hearing.is_ours(picture.request)
+    seen, error = watch(hearing.resumed(studio, [picture]))
+    assert error is None
+    assert "Done: " in text(last(seen, "status"))
+    assert "tone.wav" in text(last(seen, "details"))
+    assert Path(last(seen, "finished")).exists()
+    assert last(seen, "make")["interactive"]
 
 
 def test_what_was_heard_is_corrected_and_not_listened_to_again(
@@ -308,10 +325,10 @@ def test_what_was_heard_is_corrected_and_not_listened_to_again(
 
 
 def test_another_section_is_another_sound(given: dict[str, Any]) -> None:
-    known = Known((given["sound"], 0.0, 30.0), frozenset(listen.WAYS))
+    known = Known((given["sound"], 0.0, 30.0), frozenset(hearing.WAYS))
     given["heard"] = known
-    assert listen._unheard(given, known.section) == []
-    assert listen._unheard(given, (given["sound"], 1.0, 30.0)) == [*listen.WAYS]
+    assert hearing._unheard(given, known.section) == []
+    assert hearing._unheard(given, (given["sound"], 1.0, 30.0)) == [*hearing.WAYS]
 
 
 def test_a_way_that_is_switched_on_later_is_listened_in_then(
@@ -336,23 +353,23 @@ def test_what_was_typed_before_anybody_listened_stays(
 
 def test_what_is_switched_off_does_not_steer(given: dict[str, Any]) -> None:
     filled = {**given, "words": "a bus", "weight": 0.5, "mood": "calm", "colours": "#102030"}
-    everything = listen.steering(filled)
+    everything = hearing.steering(filled)
     assert (everything.words, everything.sound) == ("a bus", 0.5)
     assert (everything.mood, everything.palette) == ("calm", ("#102030",))
-    for way in listen.WAYS.values():
+    for way in hearing.WAYS.values():
         filled[way.switch] = False
-    assert listen.steering(filled) == Steering()
+    assert hearing.steering(filled) == Steering()
 
 
 def test_another_sound_forgets_what_was_heard() -> None:
-    change = listen._another()
+    change = hearing.another()
     assert {*change} >= {*listen._FOUND}
     assert (change["words"], change["mood"], change["weight"]) == ("", "", 1)
     assert change["heard"] == Known()
 
 
 def test_losses_are_shown_as_they_fall() -> None:
-    fall, pixels = listen.Fall(), np.zeros((1, 1, 3), np.uint8)
+    fall, pixels = hearing.Fall(), np.zeros((1, 1, 3), np.uint8)
     fall.told(Look(0, 9, {"a": 0.5, "b": 1.0}, 0, pixels))
     assert fall.told(Look(9, 9, {"a": 0.25, "b": 0.75}, 1, pixels)) == (
         "a: 0.500 at first, 0.250 now · b: 1.000 at first, 0.750 now"
@@ -423,11 +440,11 @@ def test_words_of_visitors_are_shown_as_words(
 
 
 def test_only_colours_become_swatches() -> None:
-    assert listen.swatches('#102030 red #ffeedd "><script>') == (
+    assert hearing.swatches('#102030 red #ffeedd "><script>') == (
         '<p class="studio-swatches" role="img" aria-label="Colours: #102030, #ffeedd">'
         '<i style="background:#102030"></i><i style="background:#ffeedd"></i></p>'
     )
-    assert listen.swatches("") == listen.swatches(None) == ""
+    assert hearing.swatches("") == hearing.swatches(None) == ""
 
 
 # --- what is drawn ----------------------------------------------------------------------------
@@ -439,7 +456,7 @@ def heard(*stretches: Stretch) -> Heard:
 
 def test_labels_that_stay_are_one_and_share_what_overlaps() -> None:
     rain, dog = (("rain", 0.8),), (("dog", 0.6),)
-    found = listen.chips(
+    found = hearing.chips(
         heard(
             Stretch(0, 2, rain),
             Stretch(1, 3, (("rain", 0.6),)),
@@ -457,7 +474,7 @@ def test_labels_that_stay_are_one_and_share_what_overlaps() -> None:
 
 
 def test_a_figure_says_when_what_is_heard() -> None:
-    shown = listen.figure(heard(Stretch(0, 2, (("rain", 0.8),)), Stretch(4, 8, (("dog", 0.6),))))
+    shown = hearing.figure(heard(Stretch(0, 2, (("rain", 0.8),)), Stretch(4, 8, (("dog", 0.6),))))
     assert 'style="left:50.00%;width:50.00%" title="dog 60%">dog 60%</li>' in shown
     alt = re.search('alt="(.*?)"', shown)[1]
     assert alt.endswith("0.0 to 2.0 s: rain (80%); 4.0 to 8.0 s: dog (60%).")

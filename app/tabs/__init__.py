@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import secrets
+import hashlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,13 +13,31 @@ if TYPE_CHECKING:
     from app.worker import Worker
 
 _MOST_SESSIONS = 10_000  # that are remembered
+_AN_HOUR = 3600.0  # seconds of work that may wait where one person has the machine
+
+# Any of these says that the page is not for its owner alone: visitors fetch no models.
+SHARED = ("SYNESTHETE_SHARED", "SPACE_ID")
+
+
+def is_shared() -> bool:
+    """Whether the page is not for its owner alone."""
+    return any(os.environ.get(name, "") not in ("", "0") for name in SHARED)
+
+
+def _alone(session: str) -> str:
+    """An owner for one session: visitors choose its name, so it must not be that of any other."""
+    return hashlib.sha256(f"synesthete session {session}".encode()).hexdigest()[:32]
 
 
 def _open_worker() -> Worker:
     # Not at the top of the file: torch takes seconds to import, and the page is there first.
+    from app.jobs import Limits
     from app.worker import Worker
 
-    return Worker()
+    worker = Worker()
+    if not is_shared():
+        worker.store.limits = Limits(queue_seconds=_AN_HOUR, owner_seconds=_AN_HOUR)
+    return worker
 
 
 class Studio:
@@ -40,23 +58,27 @@ class Studio:
                 self._worker = self._pool.submit(self._open_worker)
         return self._worker
 
-    def recognise(self, session: str, token: object) -> str:
-        """Whom a session belongs to: the token that its browser kept, or else a new one.
+    @property
+    def opened(self) -> Future[Worker] | None:
+        """The worker if somebody wanted it already; nobody is sent for it."""
+        return self._worker
 
-        Who knows a token is its owner, so that a reload, or another tab, finds the same things.
+    def recognise(self, session: str, owner: str) -> bool:
+        """Note whose a session is that does something; False if it is somebody else's already.
+
+        Who keeps no cookie (the owner is "") has what this one session ordered, and nothing else.
         """
-        known = isinstance(token, str) and re.fullmatch("[0-9a-f]{32}", token)
-        owner = str(token) if known else secrets.token_hex(16)
+        owner = owner or _alone(session)
         with self._lock:
-            self._owners[session] = owner
+            known = self._owners.setdefault(session, owner)
             while len(self._owners) > _MOST_SESSIONS:
                 del self._owners[next(iter(self._owners))]
-        return owner
+        return known == owner
 
     def owner(self, session: str) -> str:
         """Whose things a session may see, and for whom it orders: as yet unknown, its own alone."""
         with self._lock:
-            return self._owners.get(session, session)
+            return self._owners.get(session, _alone(session))
 
     def close(self) -> None:
         """Stop what is being made; what is there of it is kept."""

@@ -7,16 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradio import processing_utils, utils
-from PIL import Image as Picture
-
 from app.errors import Refused
-from app.tabs import edit, generate
-from app.tabs.common import Change
+from app.tabs import edit, generate, models
+from app.tabs.common import Change, shown_pixels
 
 if TYPE_CHECKING:
     from app.desk import Home
-    from app.images import Pixels
     from app.jobs import Job
     from app.pipeline import Inputs
     from app.request import Given, Request
@@ -92,7 +88,7 @@ def controls(request: Request, given: Inputs) -> Change:
     quality = _quality(request)
     preset = QUALITIES[quality]
     same_size = (request.width, request.height) == (preset["width"], preset["height"])
-    steering = request.pictures[0] if request.pictures else None
+    steering = [(path, one) for one in request.pictures if (path := _file(one, given))]
     return {
         "prompt": request.prompt,
         "negative": request.negative,
@@ -102,10 +98,10 @@ def controls(request: Request, given: Inputs) -> Change:
         "start": "draft" if request.init else request.start,
         "init": _file(request.init, given),
         "init_noise": request.init_noise,
-        "image_prompt": _file(steering, given),
-        "image_weight": steering.weight if steering else 1,
-        "generator": _offered(request.generator, generate.generators()),
-        "clip": _offered(request.clips[0].name, generate.clips()),
+        "image_prompt": [path for path, _ in steering] or None,
+        "image_weight": ", ".join(f"{one.weight:g}" for _, one in steering) or "1",
+        "generator": _offered(request.generator, models.choices("generator")),
+        "clip": _offered(request.clips[0].name, models.choices("clip")),
         **{
             name: "" if getattr(request, name) == preset[name] else str(getattr(request, name))
             for name in ("steps", "views")
@@ -125,8 +121,9 @@ def _quality(request: Request) -> str:
     return max(QUALITIES, key=fits)
 
 
-def _offered(name: str, names: list[str]) -> str:
+def _offered(name: str, menu: list[tuple[str, str]]) -> str:
     """A name that a menu has: this one, or else the first."""
+    names = [row for _, row in menu]
     return name if name in names else names[0]
 
 
@@ -183,12 +180,14 @@ def _edit(request: Request, given: Inputs) -> Again:
         "quality": qualities[0] if qualities else "normal",
         "place": "" if mask is not None else wanted.region,
         "everywhere": wanted.mask is None,
-        "mask": None if mask is None else _saved(mask, "place"),
+        "mask": None if mask is None else shown_pixels(mask, "place"),
         "invert": False,
         "grow": 0,
         "seed": str(request.seed),
     }
     said = "Open again: Edit changes it as before."
+    if mask is not None:
+        said += " Its place is a mask, under Where: take it away before you ask for something else."
     if path is None:
         said = f"Open again, but the picture {picture.name!r} is not here: choose it once more."
     elif masked and mask is None:
@@ -205,11 +204,4 @@ def _file(picture: Given | None, given: Inputs) -> str | None:
         return None
     from app.images import to_pixels
 
-    return _saved(to_pixels(given.pictures[picture.sha256]), Path(picture.name).stem)
-
-
-def _saved(pixels: Pixels, name: str) -> str:
-    plain = "".join(letter if letter.isalnum() else "-" for letter in name)[:60]
-    return processing_utils.save_pil_to_cache(
-        Picture.fromarray(pixels), utils.get_upload_folder(), name=plain or "picture", format="png"
-    )
+    return shown_pixels(to_pixels(given.pictures[picture.sha256]), Path(picture.name).stem)

@@ -8,11 +8,12 @@ import logging
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import gradio as gr
 from gradio import processing_utils, utils
@@ -20,22 +21,26 @@ from PIL import Image as Picture
 
 from app.catalog import ModelError
 from app.errors import Failed, Refused
+from app.stopping import Stopped
 from app.tabs import Studio
 from app.terminal import duration, speed
 
 if TYPE_CHECKING:
     from app.desk import Look
     from app.images import Pixels
+    from app.request import Request
     from app.worker import Run, Worker
 
 T = TypeVar("T")
 Change = dict[str, Any]  # name of a part of the page -> its new value or properties
+Course = Callable[..., AsyncIterator[Change]]  # what a visitor sees, one change after another
 Parts = dict[str, Any]  # name of a part of the page -> the part
 
 _PREVIEW_SIDE = 512  # pixels
 _GLANCE = 0.1  # seconds between two looks at what the worker does
 _PAUSE = 1.0  # seconds between two status lines: people have to be able to read, or hear, them
 _EXPECTED = (Refused, Failed, ModelError)  # their text is for people
+_ELSEWHERE = "Something else of yours is on its way: the History shows it."
 _PUZZLED = "Something went wrong that should not have. The terminal has the details."
 
 # What people read, and what a request calls it.
@@ -47,35 +52,64 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 log = logging.getLogger(__name__)
 
 
+class Part(NamedTuple):
+    """Which picture it is of how many that were asked for together."""
+
+    number: int = 1
+    of: int = 1
+
+    def told(self) -> str:
+        """For the status line."""
+        return f"Picture {self.number} of {self.of} · " if self.of > 1 else ""
+
+    def done(self, share: float) -> float:
+        """How far all are (0..1), when this one is so far."""
+        return (self.number - 1 + share) / self.of
+
+
+ALONE = Part()
+
+
 class Visits:
     """What is on its way for each visitor of a tab, and how to end it."""
 
     def __init__(self) -> None:
         """Nobody is there yet."""
-        self._stops: dict[str, threading.Event] = {}
+        self._stops: dict[str, list[threading.Event]] = {}
         self._known: set[str] = set()
 
     def knows(self, visitor: gr.Request) -> bool:
         """Whether somebody began something: then the status line tells of that."""
         return visitor.session_hash in self._known
 
+    def is_busy(self, visitor: gr.Request) -> bool:
+        """Whether something of theirs is on its way."""
+        return visitor.session_hash in self._stops
+
     @contextmanager
-    def work(self, visitor: gr.Request) -> Iterator[threading.Event]:
-        """Inside, `end` sets the event. Who leaves does not: what they asked for goes on."""
-        stop = self._stops[visitor.session_hash] = threading.Event()
+    def work(
+        self, visitor: gr.Request, others: Iterable[threading.Event] = ()
+    ) -> Iterator[threading.Event]:
+        """Inside, `end` sets the event, and others that end what was on its way before.
+
+        Who leaves sets none: what they asked for goes on.
+        """
+        stop = threading.Event()
+        stops = self._stops[visitor.session_hash] = [stop, *others]
         self._known.add(visitor.session_hash)
         try:
             yield stop
         finally:
-            if self._stops.get(visitor.session_hash) is stop:
+            if self._stops.get(visitor.session_hash) is stops:
                 del self._stops[visitor.session_hash]
 
     def end(self, visitor: gr.Request) -> Any:
         """Stop it, and the new status line."""
-        stop = self._stops.get(visitor.session_hash)
-        if stop is None:
+        stops = self._stops.get(visitor.session_hash)
+        if stops is None:
             return gr.skip()
-        stop.set()
+        for stop in stops:
+            stop.set()
         return say("Stopping ...")
 
     def leave(self, visitor: gr.Request) -> None:
@@ -90,6 +124,22 @@ def status_line(elem_id: str) -> Any:
     """Where it is said how it goes."""
     return gr.HTML(
         say("Starting ..."), padding=False, elem_id=elem_id, elem_classes="studio-status"
+    )
+
+
+def pictures_row(label: str, elem_id: str, fit: str = "contain", **properties: Any) -> Any:
+    """Small pictures to choose from, of which none opens by itself."""
+    return gr.Gallery(
+        label=label,
+        show_label=False,
+        height="auto",
+        object_fit=fit,
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_id=elem_id,
+        elem_classes="studio-gallery",
+        **properties,
     )
 
 
@@ -200,8 +250,43 @@ async def greeting(studio: Studio) -> AsyncIterator[Change]:
         yield {"status": say(sentence(error))}
 
 
+async def welcome(
+    studio: Studio,
+    visits: Visits,
+    visitor: gr.Request,
+    is_ours: Callable[[Request], bool],
+    resumed: Callable[[list[Run]], AsyncIterator[Change]],
+) -> AsyncIterator[Change]:
+    """The greeting; who reloaded, or opened another page, sees what they have on its way.
+
+    `is_ours` tells which of it belongs in this tab, `resumed` what there is to see of it; of the
+    rest is told that it is there. Nothing more comes once the visitor begins something here.
+    """
+    async for change in greeting(studio):
+        if not visits.knows(visitor):
+            yield change
+    try:
+        worker = await soon(studio.worker())
+    except Exception:  # the greeting has told why there is none
+        return
+    runs = await asyncio.to_thread(worker.runs_of, studio.owner(visitor.session_hash))
+    ours = [run for run in runs if is_ours(run.request)]
+    if visits.knows(visitor):
+        return
+    if ours:
+        with visits.work(visitor, [run.stop for run in ours]):
+            async for change in resumed(ours):
+                yield change
+    elif runs:
+        yield {"status": say(f"Ready. {_ELSEWHERE}")}
+
+
 async def follow(
-    worker: Worker, run: Run, about: Callable[[Run], str], done: Callable[[Run], Change]
+    worker: Worker,
+    run: Run,
+    about: Callable[[Run], str],
+    done: Callable[[Run], Change],
+    part: Part = ALONE,
 ) -> AsyncIterator[Change]:
     """What there is to see of a run, as it comes, and what became of it.
 
@@ -217,11 +302,11 @@ async def follow(
         if time.monotonic() >= due:
             due = time.monotonic() + _PAUSE
             before = worker.wait(run)
-            change["status"] = progress(run, before.jobs, before.seconds)
+            change["status"] = progress(run, before.jobs, before.seconds, part)
         if change:
             yield change
         await asyncio.sleep(_GLANCE)
-    yield outcome(run, about, done)
+    yield outcome(run, about, done, part)
 
 
 async def unless_stopped(work: Callable[[], T], stop: threading.Event) -> T | None:
@@ -229,10 +314,45 @@ async def unless_stopped(work: Callable[[], T], stop: threading.Event) -> T | No
     doing = asyncio.ensure_future(asyncio.to_thread(work))
     while not (doing.done() or stop.is_set()):
         await asyncio.wait([doing], timeout=_GLANCE)
-    if doing.done():
+    if not doing.done():
+        doing.cancel()  # the thread ends by itself, nobody minds what it has found
+        return None
+    try:
         return doing.result()
-    doing.cancel()  # the thread ends by itself, nobody minds what it has found
-    return None
+    except Stopped:
+        return None
+
+
+def attempt(busy: Change, idle: Change) -> Callable[[Course], Course]:
+    """Of a course of changes: `busy` before it, `idle` after it, and what went wrong.
+
+    That is told as a status line and, in the end, raised as a `gr.Error`.
+    """
+
+    def around(course: Course) -> Course:
+        @wraps(course)
+        async def attempted(*args: Any, **kwargs: Any) -> AsyncIterator[Change]:
+            yield {**busy, "status": say("Getting ready ...")}
+            problem = ""
+            try:
+                async for change in course(*args, **kwargs):
+                    yield change
+            except Exception as error:
+                problem = sentence(error)
+            yield {**idle, "status": say(problem)} if problem else idle
+            if problem:
+                raise complaint(problem)
+
+        return attempted
+
+    return around
+
+
+def complain(runs: Iterable[Run]) -> None:
+    """Raise `Failed` with what the first of these runs has come to grief by, if one has."""
+    for run in runs:
+        if run.error:
+            raise Failed("run.failed", run.error)
 
 
 async def soon(future: Future[T]) -> T:
@@ -262,7 +382,7 @@ def say(words: str, done: float | None = None) -> str:
     return f"<p>{html.escape(words)}</p>{bar}"
 
 
-def progress(run: Run, ahead: int, wait: float = 0.0) -> str:
+def progress(run: Run, ahead: int, wait: float = 0.0, part: Part = ALONE) -> str:
     """How far a run is; `wait` is about how many seconds those before it will take."""
     if run.stop.is_set():
         return say("Stopping ...")
@@ -272,14 +392,14 @@ def progress(run: Run, ahead: int, wait: float = 0.0) -> str:
         before = f"{ahead} {'picture' if ahead == 1 else 'pictures'} before yours"
         return say(f"Waiting: {before}{f', about {duration(wait)}' if wait >= 1 else ''}.")
     if run.look is None:
-        return say("Getting ready ...")
+        return say(f"{part.told()}Getting ready ...", part.done(0) if part.number > 1 else None)
     index, steps = run.look.index, run.look.steps
     if not index:
-        return say(f"Step 0 of {steps} · {run.expected}", 0)
+        return say(f"{part.told()}Step 0 of {steps} · {run.expected}", part.done(0))
     pace = run.look.seconds / index
     left = duration((steps - index) * pace)
     told = f"Step {index} of {steps} · {speed(pace)} · {left} left · loss {run.look.loss:.3f}"
-    return say(told, index / steps)
+    return say(part.told() + told, part.done(index / steps))
 
 
 def _first(run: Run, look: Look, about: Callable[[Run], str]) -> Change:
@@ -292,14 +412,18 @@ def _first(run: Run, look: Look, about: Callable[[Run], str]) -> Change:
     }
 
 
-def outcome(run: Run, about: Callable[[Run], str], done: Callable[[Run], Change]) -> Change:
+def outcome(
+    run: Run, about: Callable[[Run], str], done: Callable[[Run], Change], part: Part = ALONE
+) -> Change:
     """What became of a run: the picture that is there now, and where."""
     if run.look is None or run.saved is None:
         return {"status": say(run.error or "Stopped before it began.")}
     index, steps = run.look.index, run.look.steps
     told = f"Stopped at step {index} of {steps}" if index < steps else f"Done: {steps} steps"
     return {
-        "status": say(f"{told} in {duration(run.look.seconds)}.", index / steps),
+        "status": say(
+            f"{part.told()}{told} in {duration(run.look.seconds)}.", part.done(index / steps)
+        ),
         "preview": gr.update(value=None, visible=False),
         "details": about(run),
         "reuse": _reuse(run),  # a quick run may be over before its first look was shown
@@ -321,6 +445,14 @@ def preview(pixels: Pixels, side: int = _PREVIEW_SIDE) -> Picture.Image:
 def shown_copy(path: Path) -> str:
     """A copy that the page may show: the folder itself stays closed to the network."""
     return processing_utils.save_file_to_cache(path, utils.get_upload_folder())
+
+
+def shown_pixels(pixels: Pixels, name: str) -> str:
+    """Pixels as a file that the page may show, called about as `name`."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in name)[:60]
+    return processing_utils.save_pil_to_cache(
+        Picture.fromarray(pixels), utils.get_upload_folder(), name=plain or "picture", format="png"
+    )
 
 
 def rows(told: Mapping[str, str]) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
-from gradio import processing_utils, utils
 from PIL import Image as Picture
 
-from app.errors import Refused
-from app.tabs import Studio
+from app.tabs import Studio, changing, strengths
+from app.tabs.changing import CANVAS_SIDE, GONE, open_given
 from app.tabs.common import (
     GROWING,
     QUIET,
@@ -27,55 +25,24 @@ from app.tabs.common import (
     complaint,
     connect_seed,
     details_list,
-    follow,
-    greeting,
     preview,
     quality_choice,
-    rows,
     say,
     seed_field,
     sentence,
-    short,
-    shown_copy,
     shown_picture,
-    soon,
     status_line,
-    unless_stopped,
-    whole,
+    welcome,
 )
-from app.terminal import duration
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from app.editing import Proposal
-    from app.images import Canonical, Pixels
-    from app.worker import Run, Worker
+from app.tabs.strengths import Tries
 
 _PAINT = "rgba(230, 60, 150, 0.55)"  # the colour in which a looked-at place is shown, too
-_GONE = (
-    "The picture is not here any more: what nobody used for an hour is cleared away. Choose it "
-    "again; results are where they were saved."
-)
-_CANVAS_SIDE = 1024  # pixels: what is painted on is a copy, for a canvas of 40 megapixels is slow
 
-# What people read for each kind of plan.
-KINDS = {
-    "recolour": "a new colour",
-    "replace": "another thing in its place",
-    "add": "something added",
-    "remove": "something taken away",
-    "restyle": "another style",
-    "weather": "another weather or time of day",
-    "free": "drawn towards the words",
-}
-
-_LOOKING = "Looking at the picture ..."
 _ASKED = "picture painting canvas instruction strength quality place everywhere mask invert".split()
 _ASKED += ["grow", "seed"]
 # What changes without the visitor's doing.
-_CHANGING = "look edit stop status preview result details onward undo reuse family".split()
+_CHANGING = "look edit compare yes stop status preview result three tries details onward".split()
+_CHANGING += "undo reuse family question".split()
 # What changes with the picture.
 _PICTURE = "picture original canvas easel painting undo onward status".split()
 
@@ -100,35 +67,51 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
         with gr.Column(scale=2, min_width=300):
             settings = _settings()
     parts = {part.elem_id.removeprefix("edit-"): part for part in [*left, *settings]}
-    parts["family"] = gr.State(Family())
+    parts["family"], parts["question"] = gr.State(Family()), gr.State(changing.Question())
+    parts["tries"] = gr.State(Tries())
     visits, placed = Visits(), partial(_placed, parts)
 
     async def greet(visitor: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        async for change in greeting(studio):
-            if not visits.knows(visitor):
-                yield placed(change)
+        resumed = partial(changing.resumed, studio, Family())
+        async for change in welcome(studio, visits, visitor, changing.is_ours, resumed):
+            yield placed(change)
 
     async def look(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
         with visits.work(visitor) as stop:
-            async for change in glance(studio, given, stop):
+            async for change in changing.glance(studio, given, stop):
                 yield placed(change)
 
-    async def edit(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
-        with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop, studio.owner(visitor.session_hash)):
-                yield placed(change)
+    def doing(what: str) -> Callable[..., AsyncIterator[dict[Any, Any]]]:
+        async def do(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
+            with visits.work(visitor) as stop:
+                owner = studio.owner(visitor.session_hash)
+                async for change in changing.course(studio, given, stop, owner, what):
+                    yield placed(change)
+
+        return do
+
+    def take(
+        visitor: gr.Request, tries: Tries, family: Family, event: gr.SelectData
+    ) -> dict[Any, Any]:
+        if visits.is_busy(visitor):
+            return placed({"status": say(strengths.WAIT)})
+        return placed(strengths.taken(tries, event.index, family.with_child))
 
     async def show_easel(painting: bool, path: str | None) -> AsyncIterator[dict[Any, Any]]:
         async for change in paint(painting, path):
             yield placed(change)
 
-    changing = [parts[name] for name in _CHANGING]
-    fields = {name: parts[name] for name in [*_ASKED, "family"]}
-    demo.load(greet, None, parts["status"], **QUIET)
+    changes = [parts[name] for name in _CHANGING]
+    fields = {name: parts[name] for name in [*_ASKED, "family", "question"]}
+    found = [*changes, parts["picture"], parts["instruction"]]
+    demo.load(greet, None, found, **QUIET)
     demo.unload(visits.leave)
     work = {"inputs_kwargs": fields, "show_progress": "hidden"}
-    gr.on([parts["edit"].click, parts["instruction"].submit], edit, None, changing, **work)
-    parts["look"].click(look, None, changing, **work)
+    gr.on([parts["edit"].click, parts["instruction"].submit], doing("edit"), None, changes, **work)
+    parts["compare"].click(doing("compare"), None, changes, **work)
+    parts["yes"].click(doing("yes"), None, changes, **work)
+    parts["three"].select(take, [parts["tries"], parts["family"]], changes, **QUIET)
+    parts["look"].click(look, None, changes, **work)
     parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
 
     family, around = parts["family"], [parts[name] for name in _PICTURE]
@@ -186,7 +169,7 @@ def _given() -> list[Any]:
             transforms=[],
             layers=False,
             brush=gr.Brush(colors=[_PAINT], color_mode="fixed"),
-            canvas_size=(_CANVAS_SIDE, _CANVAS_SIDE),
+            canvas_size=(CANVAS_SIDE, CANVAS_SIDE),
             height=480,
             buttons=[],
             format="png",
@@ -234,7 +217,9 @@ def _order() -> list[Any]:
         stop = gr.Button(
             "Stop", interactive=False, min_width=90, elem_id="edit-stop", elem_classes="studio-stop"
         )
-    return [instruction, look, edit, stop, status_line("edit-status")]
+    status = status_line("edit-status")
+    yes = gr.Button("Yes, change it", visible=False, variant="primary", elem_id="edit-yes")
+    return [instruction, look, edit, stop, status, yes]
 
 
 def _shown() -> list[Any]:
@@ -248,12 +233,13 @@ def _shown() -> list[Any]:
         visible=False,
         elem_id="edit-result",
     )
+    three = strengths.gallery()
     with gr.Row(elem_classes="studio-buttons"):
         onward = gr.Button(
             "Go on from this", size="sm", interactive=False, min_width=90, elem_id="edit-onward"
         )
         back = gr.Button("Undo", size="sm", interactive=False, min_width=90, elem_id="edit-undo")
-    return [growing, result, onward, back, details_list("edit-details")]
+    return [growing, result, three, onward, back, details_list("edit-details")]
 
 
 def _settings() -> list[Any]:
@@ -267,10 +253,11 @@ def _settings() -> list[Any]:
         info="0.3 a touch, 0.8 clearly, 1 all the way.",
         elem_id="edit-strength",
     )
+    compare = gr.Button("Compare three strengths", size="sm", elem_id="edit-compare")
     quality = quality_choice("A draft is quick, the best is slow.", "edit-quality")
     with gr.Accordion("Where", elem_id="edit-where"):
         where = _where()
-    return [strength, quality, *where, *seed_field("edit-")]
+    return [strength, compare, quality, *where, *seed_field("edit-")]
 
 
 def _where() -> list[Any]:
@@ -326,7 +313,7 @@ def _another() -> Change:
 def _shows(path: str, kin: Family, said: str) -> Change:
     """Put a picture where it will be edited."""
     if not Path(path).exists():
-        return {"status": say(_GONE)}
+        return {"status": say(GONE)}
     os.utime(path)  # files are cleared away in time, but not while they are in use
     return {
         **_another(),
@@ -358,7 +345,18 @@ def receive(path: str) -> Change:
 def restored(path: str | None, fields: Change, said: str) -> Change:
     """An edit that was made before is asked for again; `path`: of its picture, if it is there."""
     shown = {"picture": None, **_another()} if path is None else _shows(path, Family(), said)
-    return {**shown, **fields, "status": say(said)}
+    return {**shown, **_NO_RESULT, **fields, "status": say(said)}
+
+
+# What another edit left on the page.
+_NO_RESULT: Change = {
+    "preview": gr.update(value=None, visible=False),
+    "result": gr.update(visible=False),
+    "three": gr.update(value=[], visible=False),
+    "details": "",
+    "onward": gr.update(interactive=False),
+    "yes": gr.update(visible=False),
+}
 
 
 async def paint(painting: bool, path: str | None) -> AsyncIterator[Change]:
@@ -366,8 +364,8 @@ async def paint(painting: bool, path: str | None) -> AsyncIterator[Change]:
     try:
         copy = None
         if painting:
-            picture = await asyncio.to_thread(_open, path)
-            copy = preview(picture.pixels, _CANVAS_SIDE)
+            picture = await asyncio.to_thread(open_given, path)
+            copy = preview(picture.pixels, CANVAS_SIDE)
     except Exception as error:
         problem = sentence(error)
         yield {"painting": False, "status": say(problem)}
@@ -382,191 +380,4 @@ def _easel(copy: Picture.Image | None) -> Change:
         "canvas": copy and {"background": copy, "layers": [], "composite": None},
         "easel": gr.update(visible=copy is not None),
         "original": gr.update(visible=copy is None),
-    }
-
-
-def _open(path: str | None) -> Canonical:
-    from app.images import open_picture
-
-    if not path:
-        raise Refused(
-            "edit.picture",
-            "There is no picture yet. Choose one, paste one, or send one from the Generate tab.",
-            "picture",
-        )
-    if not Path(path).exists():
-        raise Refused("edit.picture", _GONE, "picture")
-    os.utime(path)  # it is in use
-    return open_picture(path, in_child=True)
-
-
-# --- what happens ----------------------------------------------------------------------------
-
-_BUSY: Change = {
-    "look": gr.update(interactive=False),
-    "edit": gr.update(interactive=False),
-    "stop": gr.update(interactive=True),
-}
-_IDLE: Change = {
-    "look": gr.update(interactive=True),
-    "edit": gr.update(interactive=True),
-    "stop": gr.update(interactive=False),
-}
-
-
-async def glance(
-    studio: Studio, given: Mapping[str, Any], stop: threading.Event
-) -> AsyncIterator[Change]:
-    """All that a visitor sees after Look first. Raises `gr.Error` in the end if there was one."""
-    yield {**_BUSY, "status": say("Getting ready ...")}
-    problem = ""
-    try:
-        worker = await soon(studio.worker())
-        yield {"status": say(_LOOKING)}
-        proposal = await unless_stopped(partial(propose, worker, given), stop)
-        yield _seen(proposal) if proposal else {"status": say("Stopped.")}
-    except Exception as error:
-        problem = sentence(error)
-    yield {**_IDLE, "status": say(problem)} if problem else _IDLE
-    if problem:
-        raise complaint(problem)
-
-
-async def course(
-    studio: Studio, given: Mapping[str, Any], stop: threading.Event, owner: str
-) -> AsyncIterator[Change]:
-    """All that a visitor sees after Edit. Raises `gr.Error` in the end if there was one."""
-    yield {**_BUSY, "status": say("Getting ready ...")}
-    try:
-        seed = whole("seed", given["seed"])
-        worker = await soon(studio.worker())
-        yield {"status": say(_LOOKING)}
-        proposal = await unless_stopped(partial(propose, worker, given), stop)
-        if proposal is None:
-            yield {**_IDLE, "status": say("Stopped before it began.")}
-            return
-        run = await asyncio.to_thread(_begin, worker, proposal, given, seed, stop, owner)
-        about, done = partial(_details, proposal), partial(_finished, proposal, given)
-        async for change in follow(worker, run, about, done):
-            yield change
-        problem = run.error
-    except Exception as error:
-        problem = sentence(error)
-    yield {**_IDLE, "status": say(problem)} if problem else _IDLE
-    if problem:
-        raise complaint(problem)
-
-
-def propose(worker: Worker, given: Mapping[str, Any]) -> Proposal:
-    """What the fields of the page ask for. Raises `Refused`."""
-    picture = _open(given["picture"])
-    return worker.propose(
-        picture,
-        Path(given["picture"]).name,
-        given["instruction"] or "",
-        mask=_mask(given, picture),
-        region="" if given["everywhere"] else (given["place"] or "").strip() or None,
-        invert=given["invert"],
-        grow=given["grow"],
-    )
-
-
-def _begin(
-    worker: Worker,
-    proposal: Proposal,
-    given: Mapping[str, Any],
-    seed: int | None,
-    stop: threading.Event,
-    owner: str,
-) -> Run:
-    from app import editing
-
-    settings = {} if seed is None else {"seed": seed}
-    asked = editing.order(proposal, given["strength"], given["quality"], **settings)
-    return worker.order(asked, stop, owner)
-
-
-def _mask(given: Mapping[str, Any], picture: Canonical) -> NDArray[Any] | None:
-    """What was painted, or else the mask that was given."""
-    from app.images import open_picture
-
-    painted = _painted(given["canvas"], picture) if given["painting"] else None
-    if painted is None and given["mask"]:
-        return open_picture(given["mask"], in_child=True).pixels
-    return painted
-
-
-def _painted(layer: bytes | str | None, picture: Canonical) -> NDArray[np.uint8] | None:
-    """Where there is paint, 255, at the picture's own size; nothing if there is none."""
-    import numpy as np
-
-    from app.images import decode, open_picture
-
-    if layer is None:
-        return None
-    if isinstance(layer, bytes):
-        opened = decode(layer, "The paint")
-    else:
-        opened = open_picture(layer, in_child=True)
-    if opened.alpha is None:  # every pixel is covered
-        return np.full(picture.pixels.shape[:2], 255, np.uint8)
-    if not opened.alpha.any():
-        return None
-    height, width = picture.pixels.shape[:2]
-    paint = Picture.fromarray((opened.alpha > opened.alpha.max() // 2).astype(np.uint8) * 255)
-    return np.asarray(paint.resize((width, height), Picture.Resampling.BILINEAR))
-
-
-# --- what is shown ---------------------------------------------------------------------------
-
-
-def _seen(proposal: Proposal) -> Change:
-    """What was understood, and the place."""
-    return {
-        "status": say(str(proposal)),
-        "preview": gr.update(
-            value=preview(proposal.overlay(), _CANVAS_SIDE),
-            visible=True,
-            alt_text="The picture with the place that may change outlined and tinted",
-        ),
-        "result": gr.update(visible=False),
-        "details": rows({**_understood(proposal), "Note": " · ".join(proposal.notes)}),
-    }
-
-
-def _finished(proposal: Proposal, given: Mapping[str, Any], run: Run) -> Change:
-    """Before and after, and where it came from."""
-    assert run.saved is not None  # else there is none
-    after = shown_copy(run.saved)
-    return {
-        "result": gr.update(value=(_as_png(proposal.picture.pixels), after), visible=True),
-        "onward": gr.update(interactive=True),
-        "family": given["family"].with_child(given["picture"], after),
-    }
-
-
-def _as_png(pixels: Pixels) -> str:
-    """What was given as we see it: turned upright, on white, in a format that browsers show."""
-    return processing_utils.save_pil_to_cache(
-        Picture.fromarray(pixels), utils.get_upload_folder(), name="before", format="png"
-    )
-
-
-def _details(proposal: Proposal, run: Run) -> str:
-    """What to know about a changed picture, as a list."""
-    return rows(
-        {
-            **_understood(proposal),
-            "Seed": str(run.request.seed),
-            "Time": duration(run.look.seconds) if run.look and run.saved else "",
-            "Saved as": short(run.saved) if run.saved else "",
-            "Note": " · ".join(run.notes),
-        }
-    )
-
-
-def _understood(proposal: Proposal) -> dict[str, str]:
-    return {
-        "Understood": str(proposal),
-        "Kind": KINDS[proposal.plan.kind],
     }

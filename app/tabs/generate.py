@@ -1,288 +1,161 @@
-"""The first tab: a prompt becomes a picture, and one can watch."""
+"""The first tab: a prompt becomes a picture, and one can watch. What calls what."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
 
 import gradio as gr
 
-from app.catalog import CLIPS, GENERATORS, Entry
-from app.tabs import Studio
-from app.tabs.common import (
-    QUIET,
-    Change,
-    Parts,
-    Visits,
-    by_path,
-    complaint,
-    connect_seed,
-    follow,
-    greeting,
-    number_field,
-    quality_choice,
-    rows,
-    say,
-    seed_field,
-    sentence,
-    short,
-    shown_copy,
-    shown_run,
-    soon,
-    status_line,
-    whole,
-)
+from app.looks import NOTIFIED, NOTIFY
+from app.tabs import Studio, generate_parts, making, ready, wording
+from app.tabs.common import QUIET, Change, Parts, Visits, connect_seed, say, sentence, welcome
+from app.tabs.generate_parts import SIZES, STARTS
+from app.tabs.making import Shown, typed
 
-if TYPE_CHECKING:
-    from app.request import Guide
-    from app.worker import Run
-
-_PROMPT = "a red apple on a blue background"
-
-# What people read, and what a request calls it.
-STARTS = [
-    ("A first draft of the words", "draft"),
-    ("Light paper", "flat"),
-    ("The generator's own noise", "codes"),
-    ("Coloured grain", "uniform"),
-    ("Clouds", "fractal"),
-    ("Soft colours", "gradient"),
-]
-SIZES = [
-    ("Automatic", ""),
-    ("Square 256 x 256", "256x256"),
-    ("Wide 384 x 256", "384x256"),
-    ("Tall 256 x 384", "256x384"),
-    ("Large 512 x 512", "512x512"),
-]
+__all__ = ["SIZES", "STARTS", "tab", "typed"]  # what other tabs ask for
 
 # What changes without the visitor's doing.
-_CHANGING = "generate stop status preview result finished send details reuse".split()
+_CHANGING = "generate stop status preview result several curves actions further send filming film "
+_CHANGING += "film_note details reuse finished shown"
+_EXAMPLE = "prompt negative quality size seed start init image_prompt generator clip steps views "
+_EXAMPLE += "preview result several curves details actions filming status"
 
 
 def tab(demo: gr.Blocks, studio: Studio) -> Parts:
     """Lay the tab out and connect it."""
-    order = _order()
-    with gr.Row():
-        with gr.Column(scale=3, min_width=300):
-            shown = shown_run()
-        with gr.Column(scale=2, min_width=300):
-            settings = _settings()
-    parts = {part.elem_id: part for part in [*order, *shown, *settings]}
+    parts = generate_parts.lay_out()
     parts["finished"] = gr.State("")  # the file that is shown
-    buttons = ("generate", "stop", "reuse", "random")
-    asked = [parts["prompt"], *settings]
-    fields = {part.elem_id: part for part in asked if part.elem_id not in buttons}
+    parts["shown"] = gr.State(Shown())
     visits = Visits()
-
-    async def greet(visitor: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        async for change in greeting(studio):
-            if not visits.knows(visitor):
-                yield {parts[name]: value for name, value in change.items()}
-
-    async def generate(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
-        with visits.work(visitor) as stop:
-            async for change in course(studio, given, stop, studio.owner(visitor.session_hash)):
-                yield {parts[name]: value for name, value in change.items()}
-
-    changing = [parts[name] for name in _CHANGING]
-    demo.load(greet, None, changing, **QUIET)
-    demo.unload(visits.leave)
-    gr.on(
-        [parts["generate"].click, parts["prompt"].submit],
-        generate,
-        None,
-        changing,
-        inputs_kwargs=fields,
-        show_progress="hidden",  # its overlay would hide the picture; the status line says it all
-        api_name="generate",
-    )
-    parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
+    _connect_words(demo, studio, parts)
+    _connect_runs(demo, studio, parts, visits)
+    _connect_pictures(demo, studio, parts, visits)
     connect_seed(parts)
+    demo.load(None, None, parts["notify"], js=NOTIFIED, **QUIET)
+    parts["notify"].input(None, parts["notify"], parts["notify"], js=NOTIFY, **QUIET)
     return parts
 
 
-# --- layout: each function returns its parts, which go by their elem_id ----------------------
+# --- what calls what -------------------------------------------------------------------------
 
 
-def _order() -> list[Any]:
-    """What to draw, and the buttons."""
-    with gr.Row(equal_height=True):
-        prompt = gr.Textbox(
-            _PROMPT,
-            label="Prompt",
-            info="What to draw. Weigh several wishes like this: a castle | fog::0.5 | people::-1",
-            lines=2,
-            max_lines=6,
-            scale=4,
-            min_width=300,
-            elem_id="prompt",
-        )
-        with gr.Column(scale=1, min_width=200, elem_id="buttons"):
-            generate = gr.Button(
-                "Generate", variant="primary", elem_id="generate", elem_classes="studio-start"
-            )
-            stop = gr.Button("Stop", interactive=False, elem_id="stop", elem_classes="studio-stop")
-    return [prompt, generate, stop, status_line("status")]
+def _connect_words(demo: gr.Blocks, studio: Studio, parts: Parts) -> None:
+    """Show what was understood while somebody types; the style is what the words say."""
 
+    def understand(prompt: str, negative: str, clip: str) -> tuple[str, Any]:
+        worker = studio.worker()
+        unread: list[str] = []
+        if worker.done() and not worker.exception():
+            unread = wording.unread(worker.result(), prompt, negative, clip)
+        return wording.understood(prompt, negative, unread), wording.style_of(prompt)
 
-def _settings() -> list[Any]:
-    """How to draw it. What is asked for is called what the command line calls it."""
-    return [
-        quality_choice("A draft is small and quick, the best is slow.", "quality"),
-        gr.Dropdown(
-            SIZES,
-            value="",
-            label="Size",
-            info="Width x height in pixels; type another, like 320x192.",
-            allow_custom_value=True,
-            elem_id="size",
-        ),
-        *seed_field(),
-        gr.Textbox(
-            label="Negative prompt",
-            info="What should not be there.",
-            max_lines=3,
-            elem_id="negative",
-        ),
-        *_advanced(),
-    ]
-
-
-def _advanced() -> list[Any]:
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        return [
-            gr.Dropdown(STARTS, value="draft", label="Start from", elem_id="start"),
-            *_picture(
-                "... or from a picture",
-                "init",
-                {"label": "Noise over it", "minimum": 0, "maximum": 1, "value": 0, "step": 0.05},
-                "init_noise",
-            ),
-            *_picture(
-                "A picture as a prompt",
-                "image_prompt",
-                {"label": "Its weight", "minimum": -2, "maximum": 2, "value": 1, "step": 0.1},
-                "image_weight",
-            ),
-            _menu(GENERATORS, "Generator", "What draws.", "generator"),
-            _menu(CLIPS, "CLIP", "What compares the picture with words and pictures.", "clip"),
-            *_numbers(),
-        ]
-
-
-def _picture(label: str, elem_id: str, slider: dict[str, Any], slider_id: str) -> list[Any]:
-    """A place for a picture, and how much of something belongs to it."""
-    with gr.Column():
-        picture = gr.Image(
-            label=label,
-            type="filepath",
-            sources=["upload", "clipboard"],
-            height=180,
-            buttons=[],
-            elem_id=elem_id,
-        )
-        return [by_path(picture), gr.Slider(**slider, elem_id=slider_id)]
-
-
-def generators() -> list[str]:
-    """What may draw, by name."""
-    return list(_here(GENERATORS))
-
-
-def clips() -> list[str]:
-    """What may compare, by name."""
-    return list(_here(CLIPS))
-
-
-def _here(table: Mapping[str, Entry]) -> dict[str, Entry]:
-    return {name: row for name, row in table.items() if not row.files}  # nothing to be fetched
-
-
-def _menu(table: Mapping[str, Entry], label: str, info: str, elem_id: str) -> Any:
-    here = _here(table)
-    choices = [(f"{name}: {row.note}" if row.note else name, name) for name, row in here.items()]
-    return gr.Dropdown(choices, value=choices[0][1], label=label, info=info, elem_id=elem_id)
-
-
-def _numbers() -> list[Any]:
-    with gr.Row():
-        return [
-            number_field("Steps", "How often it is improved.", "automatic", "steps"),
-            number_field("Views", "Looks taken at each step.", "automatic", "views"),
-        ]
-
-
-# --- what happens ----------------------------------------------------------------------------
-
-_BUSY: Change = {"generate": gr.update(interactive=False), "stop": gr.update(interactive=True)}
-_IDLE: Change = {"generate": gr.update(interactive=True), "stop": gr.update(interactive=False)}
-
-
-async def course(
-    studio: Studio, given: Mapping[str, Any], stop: threading.Event, owner: str
-) -> AsyncIterator[Change]:
-    """All that a visitor sees after Generate. Raises `gr.Error` in the end if there was one."""
-    yield {**_BUSY, "status": say("Getting ready ...")}
-    try:
-        worker = await soon(studio.worker())
-        run = await asyncio.to_thread(worker.ask, typed(given), stop, owner)
-        async for change in follow(worker, run, _details, _finished):
-            yield change
-        problem = run.error
-    except Exception as error:
-        problem = sentence(error)
-    yield {**_IDLE, "status": say(problem)} if problem else _IDLE
-    if problem:
-        raise complaint(problem)
-
-
-def typed(given: Mapping[str, Any]) -> Change:
-    """The fields of the page as options of the command line; empty ones are left out.
-
-    Raises `Refused` for something else where a number should be.
-    """
-    picture, weight = given["image_prompt"], given["image_weight"]
-    options = {
-        **{name: value for name, value in given.items() if name != "image_weight"},
-        **{name: whole(name, given[name]) for name in ("seed", "steps", "views")},
-        "clip": [given["clip"]],
-        "image_prompt": [f"{picture}::{weight:g}"] if picture else [],
-        # a draft is what begins anyway, unless no words are there to draw
-        "start": None if given["init"] or given["start"] == "draft" else given["start"],
-        "init_noise": given["init_noise"] if given["init"] else None,
-    }
-    return {name: value for name, value in options.items() if value not in (None, "", [])}
-
-
-# --- what is shown ---------------------------------------------------------------------------
-
-
-def _finished(run: Run) -> Change:
-    assert run.saved is not None  # else there is none
-    copy = shown_copy(run.saved)
-    return {
-        "result": gr.update(value=copy, visible=True),
-        "finished": copy,
-        "send": gr.update(visible=True),
-    }
-
-
-def _details(run: Run) -> str:
-    """What to know about a picture, as a list."""
-    request = run.request
-    return rows(
-        {
-            "Seed": str(request.seed),
-            "Steered by": run.steering,
-            "Models": f"{request.generator} draws, {_names(request.clips)} compares",
-            "Saved as": short(run.saved) if run.saved else "",
-            "Note": " ".join(run.notes),
-        }
+    words = [parts[name] for name in ("prompt", "negative", "clip")]
+    gr.on(
+        [demo.load, *(part.change for part in words)],
+        understand,
+        words,
+        [parts["understood"], parts["style"]],
+        queue=False,
+        trigger_mode="always_last",
+        **QUIET,
     )
+    both = [parts["prompt"], parts["style"]]
+    parts["style"].input(wording.dress, both, parts["prompt"], queue=False, **QUIET)
+    # a size that was typed stands in both places
+    parts["exact"].input(lambda size: size, parts["exact"], parts["size"], queue=False, **QUIET)
+    parts["size"].change(_exact, parts["size"], parts["exact"], queue=False, **QUIET)
 
 
-def _names(guides: Sequence[Guide]) -> str:
-    return " and ".join(guide.name for guide in guides)
+def _exact(size: str | None) -> str:
+    return size if size and size not in making.SHAPES else ""
+
+
+def _connect_runs(demo: gr.Blocks, studio: Studio, parts: Parts, visits: Visits) -> None:
+    """Begin, follow and stop."""
+    changing = [parts[name] for name in _CHANGING.split()]
+
+    async def greet(visitor: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        resumed = partial(making.resumed, studio)
+        async for change in welcome(studio, visits, visitor, making.is_ours, resumed):
+            yield _placed(parts, change)
+
+    def beginning(begin: Callable[..., making.Begin], *names: str) -> dict[str, Any]:
+        """A handler that begins with these parts of the page, and follows."""
+
+        async def handle(visitor: gr.Request, **given: Any) -> AsyncIterator[dict[Any, Any]]:
+            owner = studio.owner(visitor.session_hash)
+            wanted, before = begin(given, owner), given["shown"]
+            with visits.work(visitor) as stop:
+                async for change in making.course(studio, wanted, stop, before):
+                    yield _placed(parts, change)
+
+        return {
+            "fn": handle,
+            "outputs": changing,
+            "inputs_kwargs": {name: parts[name] for name in ("shown", *names)},
+            "show_progress": "hidden",  # its overlay would hide the picture; the status says it all
+        }
+
+    gr.on(
+        [parts["generate"].click, parts["prompt"].submit],
+        **beginning(making.asked, *making.FIELDS),
+        api_name="generate",
+    )
+    for name, (begin, names) in _AFTER.items():
+        handler = beginning(begin, *names)
+        parts[name].click(**handler, api_visibility="private")
+    demo.load(greet, None, changing, **QUIET)
+    demo.unload(visits.leave)
+    parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
+
+
+# What a button does with the picture that is shown, and which fields it minds.
+_AFTER: dict[str, tuple[Callable[..., making.Begin], list[str]]] = {
+    "further": (making.further, ["more_steps"]),
+    "vary": (making.varied, ["count"]),
+    "retell": (making.retold, making.FIELDS),
+}
+
+
+def _connect_pictures(demo: gr.Blocks, studio: Studio, parts: Parts, visits: Visits) -> None:
+    """Choose another picture, use it, see its film; choose an example."""
+
+    def choose(visitor: gr.Request, shown: Shown, place: gr.SelectData) -> Any:
+        if visits.is_busy(visitor):
+            return gr.skip()
+        return _placed(parts, _told(lambda: making.chosen(shown, place.index)))
+
+    def use(shown: Shown) -> Any:
+        return _placed(parts, _told(lambda: making.as_start(shown)))
+
+    async def film(visitor: gr.Request, shown: Shown) -> AsyncIterator[dict[Any, Any]]:
+        owner = studio.owner(visitor.session_hash)
+        async for change in making.film(studio, shown, owner):
+            yield _placed(parts, change)
+
+    def example(visitor: gr.Request, place: gr.SelectData) -> Any:
+        return gr.skip() if visits.is_busy(visitor) else _placed(parts, ready.choose(place.index))
+
+    shown, changing = parts["shown"], [parts[name] for name in _CHANGING.split()]
+    parts["several"].select(choose, shown, changing, **QUIET)
+    start = [parts[name] for name in ("init", "advanced", "status")]
+    parts["as_start"].click(use, shown, start, **QUIET)
+    parts["filming"].expand(film, shown, [parts["film"], parts["film_note"]], **QUIET)
+    filled = [parts[name] for name in _EXAMPLE.split()]
+    parts["examples"].select(example, None, filled, queue=False, **QUIET)
+    # anew for each visitor: files that the page may show are cleared away in time
+    demo.load(ready.shown, None, parts["examples"], queue=False, **QUIET)
+
+
+def _told(act: Callable[[], Change]) -> Change:
+    """What changes, or why it cannot."""
+    try:
+        return act()
+    except Exception as error:
+        return {"status": say(sentence(error))}
+
+
+def _placed(parts: Parts, change: Change) -> dict[Any, Any]:
+    return {parts[name]: value for name, value in change.items()}

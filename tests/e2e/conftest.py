@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -75,6 +76,10 @@ def _free_port() -> int:
         return free.getsockname()[1]
 
 
+# What Gradio's script says of a stream when somebody reloads the page in the middle of it.
+LEFT = re.compile(r"AbortError: signal is aborted|Unexpected error Connection errored out\.")
+
+
 @pytest.fixture
 def visit(
     new_context: Callable[..., BrowserContext], started: Started
@@ -99,4 +104,4 @@ def visit(
 
     yield come
     assert foreign == []
-    assert errors == []
+    assert [said for said in errors if not LEFT.match(said)] == []

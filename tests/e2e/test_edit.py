@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as Picture
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from app.images import read_recipe
 
@@ -149,36 +150,44 @@ def test_a_mask_is_the_place(visit: Visit, started: Started, tmp_path: Path) -> 
     assert np.array_equal(pixels[:, SIDE // 2 :], disc()[:, SIDE // 2 :])
 
 
+def settled(part: Locator) -> FloatRect:
+    """Where something is once it has not moved for a second: it is drawn when the page likes."""
+    page, box, since = part.page, part.bounding_box(), time.monotonic()
+    while box is None or time.monotonic() - since < 1:
+        page.wait_for_timeout(50)
+        if (now := part.bounding_box()) != box:
+            box, since = now, time.monotonic()
+    return box
+
+
 def paint(page: Page) -> None:
     """A stroke across the middle of the canvas, from the left to the right."""
     page.locator("#edit-painting input").check()
     canvas = page.locator("#edit-canvas canvas").first
     expect(canvas).to_be_visible()
     expect(page.locator("#edit-canvas").get_by_label("Brush", exact=True)).to_be_visible()
-    page.wait_for_timeout(1000)  # it draws the picture when it likes
     canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    assert box is not None
+    box = settled(canvas)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 60, y)
     page.mouse.down()
-    page.mouse.move(x, y, steps=6)
-    page.mouse.move(x + 60, y, steps=6)
+    page.mouse.move(x, y, steps=3)
+    page.mouse.move(x + 60, y, steps=3)
     page.mouse.up()
 
 
 def test_a_stroke_of_the_brush_is_the_place(visit: Visit, started: Started, tmp_path: Path) -> None:
     page = visit()
-    begin(page, save(tmp_path / "large.png", disc(1200)), "blue")
+    begin(page, save(tmp_path / "large.png", disc(800)), "blue")
     paint(page)
     edit(page)
     pixels = read(saved(page, started))
-    assert pixels.shape == (1200, 1200, 3)  # of the picture, not of the copy that was painted on
-    assert is_blue(pixels)[596:604, 560:640].all()
-    changed = (pixels != disc(1200)).any(axis=2)
+    assert pixels.shape == (800, 800, 3)  # of the picture, not of the copy that was painted on
+    assert is_blue(pixels)[396:404, 370:430].all()
+    changed = (pixels != disc(800)).any(axis=2)
     assert changed.any()
-    assert not changed[:500].any()
-    assert not changed[700:].any()
+    assert not changed[:320].any()
+    assert not changed[480:].any()
     page.locator("#edit-painting input").uncheck()
     expect(page.locator("#edit-picture img")).to_be_visible()
 
@@ -221,6 +230,22 @@ def test_keys_edit_and_stop_in_the_tab_that_is_open(
     expect(page.locator("#generate")).to_be_enabled()
 
 
+def test_who_reloads_sees_their_edits_go_on_and_can_stop_them(visit: Visit, tmp_path: Path) -> None:
+    page, step = visit(), re.compile(r"Step \d+ of \d+")
+    begin(page, save(tmp_path / "disc.png", disc()), "a cat")
+    page.locator("#edit-quality").get_by_label("Normal").check()
+    page.locator("#edit-compare").click()  # three: one of them is still to come
+    expect(status(page)).to_have_text(step, timeout=LONG_WAIT)
+    page.reload(wait_until="domcontentloaded")
+    page.get_by_role("tab", name="Edit").click()
+    expect(status(page)).to_have_text(step, timeout=LONG_WAIT)
+    expect(page.locator("#edit-picture img")).to_be_visible()
+    expect(page.locator("#edit-instruction input")).to_have_value("a cat")
+    page.locator("#edit-stop").click()
+    expect(status(page)).to_have_text(re.compile(r"Stopped (at step|before it began)"))
+    expect(page.locator("#edit-edit")).to_be_enabled()
+
+
 def test_a_generated_picture_is_sent_to_the_tab(visit: Visit, started: Started) -> None:
     page = visit()
     page.locator("#quality").get_by_label("Draft").check()
@@ -246,3 +271,60 @@ def test_a_phone_never_scrolls_sideways(visit: Visit, tmp_path: Path) -> None:
     page.locator("#edit-painting input").check()
     expect(page.locator("#edit-canvas canvas").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_three_strengths_stand_side_by_side_and_a_click_takes_one(
+    visit: Visit, started: Started, tmp_path: Path
+) -> None:
+    page = visit()
+    begin(page, save(tmp_path / "three.png", disc()), "blue")
+    first = shown(page)
+    page.locator("#edit-compare").click()
+    expect(status(page)).to_have_text(re.compile("Done: 3 strengths"), timeout=LONG_WAIT)
+    row = page.locator("#edit-three .thumbnail-item")
+    expect(row).to_have_count(3)
+    expect(row.nth(1)).to_contain_text("0.6 · plainly")
+    boxes = [row.nth(n).bounding_box() for n in range(3)]
+    assert len({box and round(box["y"]) for box in boxes}) == 1  # one row
+    expect(page.locator("#edit-onward")).to_be_disabled()
+    row.nth(1).click()
+    expect(status(page)).to_contain_text("Taken: 0.6 · plainly")
+    path = saved(page, started)
+    assert read_recipe(path)["request"]["edit"]["strength"] == 0.6
+    expect(page.locator("#edit-result img").first).to_be_visible()
+    page.locator("#edit-onward").click()
+    expect(page.locator("#edit-undo")).to_be_enabled()
+    assert Path(shown(page)).name == path.name
+    page.locator("#edit-undo").click()
+    expect(page.locator("#edit-picture img")).to_have_attribute("src", first)
+
+
+def test_stop_does_without_the_strengths_that_are_left(
+    visit: Visit, started: Started, tmp_path: Path
+) -> None:
+    page = visit()
+    begin(page, save(tmp_path / "fewer.png", disc()), "a cat")
+    page.locator("#edit-quality").get_by_label("Normal").check()
+    page.locator("#edit-compare").click()
+    expect(status(page)).to_have_text(re.compile(r"1 of 3 · Step \d+ of"), timeout=LONG_WAIT)
+    page.locator("#edit-stop").click()
+    expect(status(page)).to_have_text(re.compile("Stopped: 0 of 3 strengths"), timeout=LONG_WAIT)
+    expect(page.locator("#edit-three .thumbnail-item")).to_have_count(1)
+    expect(page.locator("#edit-compare")).to_be_enabled()
+    assert len(list(started.results.glob("fewer-*.png"))) == 1
+
+
+def test_a_place_in_doubt_is_changed_after_one_yes(
+    visit: Visit, started: Started, tmp_path: Path
+) -> None:
+    page = visit()
+    begin(page, save(tmp_path / "doubt.png", disc()), "make the pizza blue")
+    page.locator("#edit-edit").click()
+    expect(status(page)).to_contain_text("Is this the pizza? It looks more", timeout=LONG_WAIT)
+    expect(page.locator("#edit-preview img")).to_have_attribute("alt", re.compile("place"))
+    assert not list(started.results.glob("doubt-*.png"))
+    page.get_by_role("button", name="Yes, change it").click()
+    expect(status(page)).to_have_text(DONE, timeout=LONG_WAIT)
+    expect(page.locator("#edit-yes")).to_be_hidden()
+    assert is_blue(read(saved(page, started)))[40:56, 40:56].all()
+    edit(page)  # the same place is not asked about again

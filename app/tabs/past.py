@@ -1,0 +1,543 @@
+"""What happens in the History tab: what was made is listed, compared, deleted and opened again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import io
+import json
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio import utils
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+
+from app import files
+from app.errors import Failed, Refused
+from app.tabs import Studio
+from app.tabs.common import (
+    GROWING,
+    Change,
+    complaint,
+    preview,
+    progress,
+    rows,
+    say,
+    sentence,
+    short,
+    shown_copy,
+    soon,
+)
+from app.terminal import amount
+
+if TYPE_CHECKING:
+    from app.jobs import Artifact, Job, Usage
+    from app.tabs.again import Again
+    from app.worker import Run, Worker
+
+PAGE = 24  # pictures at a time
+MOST_ZIP = files.GIB  # bytes of pictures
+
+_THUMB = 256  # pixels
+TICK, IDLETICK = 1.5, 5.0  # seconds between two looks: at what is on its way, at nothing
+_MOST_CAPTION = 60  # characters
+_MOST = 500  # jobs that one ZIP looks at
+
+# What people read for each kind and each state.
+KINDS = {"picture": "Picture", "edit": "Edit"}
+STATES = {"done": "Done", "failed": "Failed", "cancelled": "Stopped"}
+
+_EMPTY = "Nothing yet: what you make in the other tabs will be found here."
+_NO_MATCH = "Nothing here matches. Search for other words, or show more than favourites."
+_NO_FILE = (
+    "Its file is not where it was saved: it was moved or deleted. The prompt and all settings can "
+    "be opened again."
+)
+_NOTHING_CHOSEN = "Choose a picture first."
+
+
+@dataclass(frozen=True)
+class View:
+    """What one visitor looks at. Jobs by their ids, always asked for together with their owner."""
+
+    shown: tuple[str, ...] = ()  # in the gallery
+    starts: tuple[str, ...] = ()  # the last id of each page before this one
+    chosen: str = ""
+    held: str = ""  # to compare others with
+    deleted: tuple[str, ...] = ()  # the last one can come back first
+    underway: tuple[str, ...] = ()
+    newest: str = ""  # of all that there is, whatever is searched for
+
+
+# --- what happens: each takes the worker and the fields, and returns what changes --------------
+
+
+async def course(
+    studio: Studio, act: Callable[..., Change], given: Mapping[str, Any]
+) -> AsyncIterator[Change]:
+    """What a visitor sees when `act` is done. Raises `gr.Error` in the end if there was one."""
+    try:
+        if not studio.worker().done():
+            yield {"status": say("Looking; the first time takes a little longer ...")}
+        worker = await soon(studio.worker())
+        yield await asyncio.to_thread(act, worker, given)
+    except Exception as error:
+        problem = sentence(error)
+        yield {"status": say(problem)}
+        raise complaint(problem) from error
+
+
+def arrive(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Somebody opens the tab."""
+    return _listed(worker, owner, given, replace(given["view"], starts=()))
+
+
+def search(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Other words, or favourites alone: from the newest on."""
+    return arrive(worker, given, owner=owner)
+
+
+def older(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """The next page."""
+    view = given["view"]
+    starts = (*view.starts, view.shown[-1]) if view.shown else view.starts
+    return _listed(worker, owner, given, replace(view, starts=starts))
+
+
+def newer(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """The page before."""
+    view = given["view"]
+    return _listed(worker, owner, given, replace(view, starts=view.starts[:-1]))
+
+
+def tick(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """See how far everything is; when something is over, it is in the list."""
+    view, runs = given["view"], worker.runs_of(owner)
+    # what was quick may have begun and ended since we last looked
+    changed = {run.job.id for run in runs} != set(view.underway)
+    if changed or _newest(worker, owner) != view.newest:
+        return _listed(worker, owner, given, view)
+    return _going(worker, runs, given["which"] or "")
+
+
+def stop(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """End what is on its way, and keep what there is of it."""
+    runs, said = worker.runs_of(owner), "That one is over already."
+    wanted = given["which"] or (runs[0].job.id if runs else "")
+    for run in runs:
+        if run.job.id == wanted:
+            run.stop.set()
+            said = "Stopping ..."
+    return {**_going(worker, runs, wanted), "status": say(said)}
+
+
+def choose(worker: Worker, given: Mapping[str, Any], *, owner: str, index: int) -> Change:
+    """Show one of the list."""
+    view = given["view"]
+    if index >= len(view.shown):
+        raise Refused("history.gone", "The list has changed. Open the History tab again.")
+    return _detailed(worker.store.job(owner, view.shown[index]), view)
+
+
+def favourite(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Give a star, or take it away."""
+    job = _chosen(worker, owner, given["view"])
+    job = worker.store.favourite(owner, job.id, not job.favourite)
+    said = "is a favourite now" if job.favourite else "is no favourite any more"
+    change = _listed(worker, owner, given, given["view"])
+    return {**change, **_detailed(job, change["view"]), "status": say(f"{_quoted(job)} {said}.")}
+
+
+def delete(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Take one out of the history; it can come back, and its file stays."""
+    view = given["view"]
+    job = worker.store.delete(owner, _chosen(worker, owner, view).id)
+    held = "" if view.held == job.id else view.held
+    view = replace(view, deleted=(*view.deleted, job.id), held=held)
+    change = _listed(worker, owner, given, view)
+    said = f"{_quoted(job)} is out of the history; its file stays. Undo delete brings it back."
+    return {**change, "status": say(said)}
+
+
+def undo(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Bring back what was deleted last."""
+    view = given["view"]
+    if not view.deleted:
+        return {"undo": gr.update(interactive=False)}
+    job = worker.store.restore(owner, view.deleted[-1])
+    view = replace(view, deleted=view.deleted[:-1], chosen=job.id)
+    change = _listed(worker, owner, given, view)
+    said = f"{_quoted(job)} is back."
+    return {**change, **_detailed(job, change["view"]), "status": say(said)}
+
+
+def compare(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Keep one for comparing; with another chosen, show both."""
+    view = given["view"]
+    job = _chosen(worker, owner, view)
+    after = _whole_picture(job)
+    if view.held in ("", job.id):
+        said = f"{_quoted(job)} is kept for comparing. Choose another, then press Compare again."
+        return {"view": replace(view, held=job.id), "status": say(said)}
+    other = worker.store.job(owner, view.held)
+    pair = (shown_copy(_whole_picture(other)), shown_copy(after))
+    return {
+        "both": gr.update(value=pair, visible=True),
+        "picture": gr.update(visible=False),
+        "view": replace(view, held=""),
+        "status": say(f"Left {_quoted(other)}, right {_quoted(job)}."),
+    }
+
+
+def pack(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Put all that the search finds into one file. Raises `Refused` when there is nothing."""
+    found = _history(worker, owner, given, limit=_MOST)
+    pictures = [path for job in found if (path := _picture(job)) and path.exists()]
+    size = sum(path.stat().st_size for path in pictures)
+    if not pictures:
+        raise Refused("history.empty", "There is no picture here to put into a ZIP.")
+    if size > MOST_ZIP:
+        raise Refused(
+            "history.zip",
+            f"These are {amount(size)}, and a ZIP holds at most {amount(MOST_ZIP)}. Search for "
+            "fewer, or take them from the folder where they were saved.",
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / time.strftime("synesthete-%Y-%m-%d.zip")
+        try:
+            write_zip(path, pictures)
+            copy = shown_copy(path)
+        except OSError as error:
+            raise Failed("disk.full", f"The ZIP cannot be written: {error.strerror}.") from error
+    count = _count(len(pictures), "picture")
+    return {
+        "zipped": gr.update(value=copy, label=f"Download ZIP ({amount(size)})", visible=True),
+        "status": say(f"The ZIP is ready: {count}, {amount(size)}."),
+    }
+
+
+def write_zip(path: Path, pictures: Iterable[Path]) -> None:
+    """Write pictures as they are into one file; of two with one name, the second gets a number."""
+    taken: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:  # PNGs are packed already
+        for picture in pictures:
+            name, number = picture.name, 1
+            while name in taken:
+                number += 1
+                name = f"{picture.stem}-{number}{picture.suffix}"
+            taken.add(name)
+            packed.write(picture, name)
+
+
+NOT_ASKING: Change = {
+    "asking": gr.update(visible=False),
+    "everything": gr.update(interactive=True),
+    "files": False,
+}
+
+
+def warn(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Ask once more, and say what would be gone."""
+    used = worker.store.usage(owner)
+    if not used.jobs:
+        raise Refused("history.empty", "There is nothing of yours to delete.")
+    words = (
+        f"{_count(used.jobs, 'entry', 'entries')} of yours would be deleted, with what you gave "
+        "for them, and what is on its way would end. This cannot be undone. The picture files stay "
+        "where they were saved, unless you tick the box."
+    )
+    return {
+        "asking": gr.update(visible=True),
+        "everything": gr.update(interactive=False),
+        "warning": f"<p>{html.escape(words)}</p>",
+    }
+
+
+def forget(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
+    """Delete everything of somebody's; of their picture files only when they say so."""
+    pictures = {file.path: file for job in worker.store.export(owner) for file in _pictures(job)}
+    for run in worker.runs_of(owner):
+        run.stop.set()
+    paths = worker.store.forget(owner)
+    worker.home.remove(paths)
+    doomed = [pictures[path] for path in paths if path in pictures] if given["files"] else []
+    gone = sum(map(_removed, doomed))
+    said = f"Everything of yours is deleted, and {_count(gone, 'picture file')}."
+    if not given["files"]:
+        said = "Everything of yours is deleted; the picture files are where they were saved."
+    change = _listed(worker, owner, given, View())
+    return {**change, **NOT_ASKING, "detail": gr.update(visible=False), "status": say(said)}
+
+
+def _removed(file: Artifact) -> bool:
+    """Delete a file if it still is what we wrote."""
+    path = Path(file.path)
+    try:
+        if files.digest(path) != file.sha256:
+            return False
+        path.unlink()
+    except OSError:  # it is gone already, or not ours to delete
+        return False
+    return True
+
+
+# --- opening again ---------------------------------------------------------------------------
+
+
+def from_list(worker: Worker, owner: str, view: View) -> Again:
+    return _reopened(worker, _chosen(worker, owner, view))
+
+
+def _reopened(worker: Worker, job: Job) -> Again:
+    from app import desk
+    from app.tabs import again, making
+
+    found = again.reopen(desk.request_of(job.request), again.kept(job, worker.home))
+    if found.tab == "Generate":
+        return found._replace(fields={**found.fields, **making.once_more(worker, worker.past(job))})
+    return found
+
+
+def from_file(worker: Worker, owner: str, path: str | None) -> Again:
+    """The recipe in a file; if the picture is one of theirs, what was given for it is known."""
+    from app import recipe
+    from app.images import read_recipe
+    from app.tabs import again
+
+    if not path:
+        raise Refused("history.file", "There is no picture yet. Drop a PNG that was made here.")
+    request = recipe.read(read_recipe(path))
+    digest = files.digest(Path(path))
+    for job in worker.store.history(owner, limit=_MOST):
+        if any(file.sha256 == digest for file in _pictures(job)):
+            return _reopened(worker, job)
+    return again.reopen(request)
+
+
+# --- what is shown ---------------------------------------------------------------------------
+
+
+def _history(
+    worker: Worker, owner: str, given: Mapping[str, Any], *, before: str = "", limit: int
+) -> list[Job]:
+    return worker.store.history(
+        owner,
+        search=given["search"] or "",
+        favourites=bool(given["favourites"]),
+        before=before or None,
+        limit=limit,
+    )
+
+
+def _newest(worker: Worker, owner: str) -> str:
+    return next((job.id for job in worker.store.history(owner, limit=1)), "")
+
+
+def _listed(worker: Worker, owner: str, given: Mapping[str, Any], view: View) -> Change:
+    """What is on its way, and a page of what is over."""
+    runs = worker.runs_of(owner)
+    before = view.starts[-1] if view.starts else ""
+    # what is on its way stands above, so the page has to be looked for behind it
+    found = _history(worker, owner, given, before=before, limit=PAGE + 1 + len(runs))
+    over = [job for job in found if job.is_over]
+    page = over[:PAGE]
+    ids = tuple(job.id for job in page)
+    underway = tuple(run.job.id for run in runs)
+    chosen, detail = _still_chosen(page, view)
+    newest = _newest(worker, owner)
+    view = replace(view, shown=ids, chosen=chosen, underway=underway, newest=newest)
+    narrowed = given["search"] or given["favourites"]
+    said = "" if page or runs else (_NO_MATCH if narrowed else _EMPTY)
+    place = ids.index(chosen) if chosen else None
+    return {
+        **_going(worker, runs, given["which"] or ""),
+        **detail,
+        "gallery": gr.update(value=[_item(job) for job in page], selected_index=place),
+        "newer": gr.update(interactive=bool(view.starts)),
+        "older": gr.update(interactive=len(over) > PAGE),
+        "undo": gr.update(interactive=bool(view.deleted)),
+        "usage": _told(worker.store.usage(owner)),
+        "zip": gr.update(interactive=bool(page)),
+        "zipped": gr.update(visible=False),
+        "status": say(said),
+        "view": view,
+    }
+
+
+def _still_chosen(page: list[Job], view: View) -> tuple[str, Change]:
+    """Which is looked at, and its details if that is another one now.
+
+    Gradio highlights the same place when the list changes: what stands there is what is shown.
+    """
+    if not view.chosen or view.chosen in (job.id for job in page):
+        return view.chosen, {}
+    if not page:
+        return "", {"detail": gr.update(visible=False)}
+    place = view.shown.index(view.chosen) if view.chosen in view.shown else 0
+    job = page[min(place, len(page) - 1)]
+    return job.id, _detailed(job, view)
+
+
+def _going(worker: Worker, runs: list[Run], wanted: str) -> Change:
+    """What is on its way, and how far the one is that is watched."""
+    ids = [run.job.id for run in runs]
+    if not runs:
+        rest = gr.update(value=IDLETICK, active=True)  # another tab may just be asking for one
+        return {"underway": gr.update(visible=False), "timer": rest}
+    run = runs[ids.index(wanted)] if wanted in ids else runs[0]
+    before = worker.wait(run)
+    picture = _inline(preview(run.look.pixels, _THUMB)) if run.look else ""
+    choices = [(_caption(one.job), one.job.id) for one in runs]
+    return {
+        "underway": gr.update(visible=True),
+        "which": gr.update(choices=choices, value=run.job.id),
+        "watching": progress(run, before.jobs, before.seconds) + picture,
+        "timer": gr.update(value=TICK, active=True),
+    }
+
+
+def _inline(picture: Picture.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    code = base64.b64encode(file.getvalue()).decode()
+    return f'<img src="data:image/jpeg;base64,{code}" alt="{GROWING}">'
+
+
+def _detailed(job: Job, view: View) -> Change:
+    """One of the list, large."""
+    path = _picture(job)
+    there = path is not None and path.exists()
+    copy = shown_copy(path) if path and there else None
+    return {
+        "detail": gr.update(visible=True),
+        "picture": gr.update(value=copy, visible=there),
+        "both": gr.update(value=None, visible=False),
+        "about": rows(_about(job, path)),
+        "recipe": _recipe(job, path if there else None),
+        "download": gr.update(value=copy, visible=there),
+        "again": gr.update(interactive=True),
+        "favourite": gr.update(value="Unfavourite" if job.favourite else "Favourite"),
+        "compare": gr.update(visible=there),
+        "view": replace(view, chosen=job.id),
+    }
+
+
+def _about(job: Job, path: Path | None) -> dict[str, str]:
+    gone = path is not None and not path.exists()
+    return {
+        "Title": job.title,
+        "Kind": f"{KINDS.get(job.kind, job.kind)}{', a favourite' if job.favourite else ''}",
+        "When": _when(job.created),
+        "State": f"{STATES.get(job.state, job.state)}. {job.error_text}".strip(),
+        "Saved as": short(path) if path else "",
+        "Note": _NO_FILE if gone else "",
+    }
+
+
+def _recipe(job: Job, path: Path | None) -> str:
+    """What is in the picture, or else what was asked for, as text."""
+    from app.images import read_recipe
+
+    try:
+        told = read_recipe(path) if path else {"request": json.loads(job.request)["request"]}
+    except Refused:
+        told = {"request": json.loads(job.request)["request"]}
+    return json.dumps(told, indent=1, ensure_ascii=False)
+
+
+def _item(job: Job) -> tuple[str, str]:
+    """A thumbnail and its caption."""
+    state = "" if job.state == "done" else f" ({STATES.get(job.state, job.state).lower()})"
+    star = "★ " if job.favourite else ""
+    return thumbnail(job), f"{star}{_caption(job)}{state}"
+
+
+def thumbnail(job: Job) -> str:
+    """A small copy of a job's picture, made once; or a plain one that says there is none."""
+    path = _picture(job)
+    digest = next((file.sha256 for file in _pictures(job) if Path(file.path) == path), "")
+    name = digest if path and path.exists() else f"none-{job.state}-{'gone' if path else ''}"
+    small = Path(utils.get_upload_folder()) / "thumbnails" / f"{name}.jpg"
+    try:
+        os.utime(small)  # files are cleared away in time, but not while they are in use
+    except OSError:
+        small.parent.mkdir(parents=True, exist_ok=True)
+        aside = small.with_name(f"{small.name}.{os.getpid()}-{time.monotonic_ns()}.part")
+        _small(path, job).save(aside, "JPEG", quality=85)
+        os.replace(aside, small)
+    return str(small)
+
+
+def _small(path: Path | None, job: Job) -> Picture.Image:
+    if path and path.exists():
+        try:
+            with Picture.open(path, formats=["PNG"]) as picture:
+                small = picture.convert("RGB")
+                small.thumbnail((_THUMB, _THUMB))
+                return small
+        except (OSError, ValueError, SyntaxError):  # changed by somebody: it says so in its place
+            pass
+    words = "file is gone" if path else STATES.get(job.state, job.state).lower()
+    blank = Picture.new("RGB", (_THUMB, _THUMB), (120, 118, 114))
+    font = ImageFont.load_default(size=28)
+    middle = (_THUMB / 2, _THUMB / 2)
+    ImageDraw.Draw(blank).text(middle, words, (255, 255, 255), font, anchor="mm")
+    return blank
+
+
+def _pictures(job: Job) -> list[Artifact]:
+    return [file for file in job.artifacts if file.kind == "picture"]
+
+
+def _picture(job: Job) -> Path | None:
+    """Where the newest picture of a job was saved, if there is one."""
+    from app.worker import saved
+
+    return saved(job)
+
+
+def _whole_picture(job: Job) -> Path:
+    path = _picture(job)
+    if path is None or not path.exists():
+        raise Refused("history.picture", f"{_quoted(job)} has no picture. Choose another.")
+    return path
+
+
+def _chosen(worker: Worker, owner: str, view: View) -> Job:
+    if not view.chosen:
+        raise Refused("history.chosen", _NOTHING_CHOSEN)
+    return worker.store.job(owner, view.chosen)
+
+
+def _caption(job: Job) -> str:
+    title = " ".join(job.title.split())
+    return title if len(title) <= _MOST_CAPTION else f"{title[:_MOST_CAPTION]} ..."
+
+
+def _quoted(job: Job) -> str:
+    return f"“{_caption(job)}”"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%d %b %Y, %H:%M", time.localtime(seconds))
+
+
+def _told(used: Usage) -> str:
+    if not used.jobs:
+        return ""
+    entries = _count(used.jobs, "entry", "entries")
+    words = f"Yours on this disk: {entries}, {amount(used.bytes)} of pictures and what they needed."
+    return f"<p>{html.escape(words)}</p>"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

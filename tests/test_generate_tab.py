@@ -1,0 +1,605 @@
+"""What the Generate tab offers beside a picture: going on, varying, curves, films and words."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import math
+import re
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from app import desk, film, options, video
+from app.desk import Trace
+from app.errors import Refused
+from app.images import read_recipe
+from app.jobs import Limits
+from app.models import Models
+from app.tabs import Studio, curves, generate_parts, making, ready, wording
+from app.tabs.common import Change
+from app.worker import Run, Worker
+from guidance.layout import undress
+from guidance.styles import STYLES, WORDS
+
+OWNER = "a" * 32
+TYPED: dict[str, Any] = {
+    "prompt": "a red apple",
+    "quality": "draft",
+    "size": "32x32",
+    "seed": 7,
+    "start": "flat",
+    "steps": 6,
+    "views": 2,
+}
+PLENTY = Limits(owner_seconds=math.inf, queue_seconds=math.inf)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_pocket: None) -> Models:
+    """Loaded once."""
+    return Models("cpu")
+
+
+@pytest.fixture
+def worker(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker whose results go to a folder of the test."""
+    monkeypatch.setenv("SYNESTHETE_RESULTS", str(tmp_path))
+    worker = Worker(models)
+    yield worker
+    worker.close()
+
+
+def make(worker: Worker, **typed: Any) -> Run:
+    """A picture, ready."""
+    run = worker.ask({**TYPED, **typed}, threading.Event(), OWNER)
+    return over(run)
+
+
+def over(run: Run) -> Run:
+    assert run.over.wait(60)
+    assert run.error == ""
+    return run
+
+
+def stop_early(worker: Worker, **typed: Any) -> Run:
+    """A picture, stopped in the middle."""
+    run = worker.ask({**TYPED, **typed}, threading.Event(), OWNER)
+    while not (run.look and run.look.index):
+        assert not run.over.wait(0.005)
+    run.stop.set()
+    return over(run)
+
+
+def pixels(run: Run) -> np.ndarray:
+    assert run.saved is not None
+    with Picture.open(run.saved) as picture:
+        return np.asarray(picture)
+
+
+def recipe(run: Run) -> dict[str, Any]:
+    assert run.saved is not None
+    return dict(read_recipe(run.saved))
+
+
+@pytest.fixture
+def studio(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
+    """A page that stands before the worker; what it may show lies in a folder of the test."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    studio = Studio(lambda: worker)
+    yield studio
+    studio.close()
+
+
+GIVEN: dict[str, Any] = {
+    "prompt": "a red apple",
+    "negative": "",
+    "quality": "draft",
+    "size": "32x32",
+    "count": 1,
+    "seed": "7",
+    "start": "flat",
+    "init": None,
+    "init_noise": 0,
+    "image_prompt": None,
+    "image_weight": "1",
+    "generator": "pocket",
+    "clip": "pocket",
+    "steps": "6",
+    "views": "2",
+}
+
+
+def collect(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None]:
+    """All changes of the page, and the error they end with; in a thread with a loop of its own."""
+
+    async def everything() -> tuple[list[Change], gr.Error | None]:
+        seen: list[Change] = []
+        try:
+            async for change in changes:
+                seen.append(change)
+        except gr.Error as error:
+            return seen, error
+        return seen, None
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, everything()).result()
+
+
+def press(studio: Studio, begin: Callable[..., making.Begin], **given: Any) -> Change:
+    """What stands on the page after a button was pressed and all is over."""
+    seen, error = collect(making.course(studio, begin(given, OWNER), threading.Event()))
+    assert error is None
+    page: Change = {}
+    for change in seen:
+        page |= change
+    return page
+
+
+def text(markup: str) -> str:
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", markup)).split())
+
+
+# --- going on --------------------------------------------------------------------------------
+
+
+def test_what_was_stopped_goes_on_to_the_very_picture_of_a_run_that_never_stopped(
+    worker: Worker,
+) -> None:
+    whole = make(worker, steps=60)
+    stopped = stop_early(worker, steps=60)
+    assert stopped.look.index < 60
+    assert worker.can_go_on(stopped.job)
+    done = over(worker.go_on(stopped.job.id, threading.Event(), OWNER))
+    assert done.look.index == 60
+    assert done.saved != stopped.saved
+    assert np.array_equal(pixels(done), pixels(whole))
+    assert not worker.can_go_on(done.job)
+    assert "from" not in recipe(done)["run"]
+    assert len(worker.store.history(OWNER)) == 2  # it is the same picture, not another one
+
+
+def test_stopped_twice_shows_the_newest_picture(worker: Worker) -> None:
+    first = stop_early(worker, steps=2000)
+    run = worker.go_on(first.job.id, threading.Event(), OWNER)
+    while not run.look or run.look.index <= first.look.index:
+        assert not run.over.wait(0.005)
+    run.stop.set()
+    over(run)
+    assert run.saved.stem.endswith(f"-step{run.look.index}")
+
+
+def test_what_never_began_has_nothing_to_go_on_from(worker: Worker) -> None:
+    first = worker.ask({**TYPED, "steps": 2000}, threading.Event(), OWNER)
+    second = worker.ask(TYPED, threading.Event(), OWNER)
+    second.stop.set()
+    over(second)
+    first.stop.set()
+    over(first)
+    assert not worker.can_go_on(second.job)
+    with pytest.raises(Refused, match="nothing to go on from"):
+        worker.go_on(second.job.id, threading.Event(), OWNER)
+
+
+def test_more_steps_begin_where_the_picture_ended_and_say_so(worker: Worker) -> None:
+    done = make(worker)
+    assert worker.can_take_more(done.job)
+    more = over(worker.more(done.job.id, 4, threading.Event(), OWNER))
+    assert (more.look.index, more.look.steps) == (10, 10)
+    assert more.trace.steps[: len(done.trace.steps)] == done.trace.steps
+    assert f"Goes on from step 6 of {done.saved.name}." in more.notes
+    assert recipe(more)["run"]["from"] == {"picture": done.saved.name, "step": 6}
+    assert recipe(more)["request"]["steps"] == 10
+    assert not np.array_equal(pixels(more), pixels(done))
+
+
+def test_no_more_steps_than_a_request_takes_and_none_of_what_is_not_done(worker: Worker) -> None:
+    done = make(worker)
+    for steps in (0, 1995):
+        with pytest.raises(Refused, match="at most 2000"):
+            worker.more(done.job.id, steps, threading.Event(), OWNER)
+    desk.end_path(worker.home.run(done.job.id)).unlink()
+    assert not worker.can_take_more(done.job)
+    with pytest.raises(Refused, match="Use it as a start instead"):
+        worker.more(done.job.id, 4, threading.Event(), OWNER)
+    stopped = stop_early(worker, steps=2000)
+    with pytest.raises(Refused, match="Continue this one first"):
+        worker.more(stopped.job.id, 4, threading.Event(), OWNER)
+
+
+def test_where_runs_ended_is_kept_of_the_newest_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "_MOST_ENDS", 2)
+    runs = [make(worker, steps=1) for _ in range(3)]
+    assert [worker.can_take_more(run.job) for run in runs] == [False, True, True]
+
+
+def test_variations_are_the_same_request_with_other_seeds(worker: Worker) -> None:
+    done = make(worker)
+    others = [over(run) for run in worker.vary(done.job.id, 2, threading.Event(), OWNER)]
+    seeds = {recipe(run)["request"]["seed"] for run in (done, *others)}
+    assert len(seeds) == 3
+    for run in others:
+        assert {**recipe(run)["request"], "seed": 7} == recipe(done)["request"]
+
+
+def test_another_owner_reaches_none_of_it(worker: Worker) -> None:
+    done = make(worker)
+    for act in (
+        lambda: worker.go_on(done.job.id, threading.Event(), "b" * 32),
+        lambda: worker.more(done.job.id, 4, threading.Event(), "b" * 32),
+        lambda: worker.vary(done.job.id, 1, threading.Event(), "b" * 32),
+    ):
+        with pytest.raises(Refused, match="There is no job"):
+            act()
+
+
+# --- several at once -------------------------------------------------------------------------
+
+
+def test_several_pictures_are_several_jobs_and_one_stop_ends_all(worker: Worker) -> None:
+    stop = threading.Event()
+    worker.store.limits = PLENTY
+    runs = worker.ask_all({**TYPED, "steps": 2000, "count": 3}, stop, OWNER)
+    assert [run.request.seed for run in runs] == [7, 8, 9]
+    while not runs[0].look:
+        assert not runs[0].over.wait(0.005)
+    stop.set()
+    for run in runs:
+        over(run)
+    assert runs[0].saved
+    assert [run.saved for run in runs[1:]] == [None, None]
+
+
+def test_where_not_all_fit_none_is_made(worker: Worker) -> None:
+    worker.store.limits = replace(PLENTY, owner_jobs=2)
+    with pytest.raises(Refused, match="2 of these 3 pictures fit"):
+        worker.ask_all({**TYPED, "steps": 2000, "count": 3}, threading.Event(), OWNER)
+    assert worker.store.history(OWNER) == []
+
+
+# --- curves ----------------------------------------------------------------------------------
+
+
+def test_a_trace_keeps_the_whole_way_in_few_points() -> None:
+    trace = Trace()
+    for step in range(2001):
+        trace = trace.after(step, {"a": step / 7}, 2000)
+    assert len(trace.steps) <= 200
+    assert (trace.steps[0], trace.steps[-1]) == (0, 2000)
+    assert trace.losses["a"][-1] == round(2000 / 7, 5)
+    gaps = {after - before for before, after in zip(trace.steps, trace.steps[1:], strict=False)}
+    assert max(gaps) == 11
+
+
+def test_a_trace_holds_what_comes_late_and_what_ends_early() -> None:
+    trace = Trace().after(0, {"a": 1.0}, 3).after(1, {"a": 0.5, "b": 2.0}, 3)
+    trace = trace.after(2, {"b": 1.0}, 3)
+    assert trace.losses == {"a": (1.0, 0.5, None), "b": (None, 2.0, 1.0)}
+
+
+def test_going_back_to_a_snapshot_draws_that_part_of_a_trace_anew() -> None:
+    trace = Trace()
+    for step in (0, 1, 2, 3, 2, 3, 4):
+        trace = trace.after(step, {"a": float(step)}, 9)
+    assert trace.steps == (0, 1, 2, 3, 4)
+
+
+def test_a_run_has_a_trace_of_every_target(worker: Worker) -> None:
+    run = make(worker, prompt="a red apple | fog::-0.5")
+    assert run.trace.steps == tuple(range(7))
+    assert run.trace.losses.keys() >= {"a red apple", "fog"}
+    newest = {name: values[-1] for name, values in run.trace.losses.items()}
+    assert newest == {name: round(loss, 5) for name, loss in run.look.losses.items()}
+
+
+# --- films -----------------------------------------------------------------------------------
+
+
+def frames(path: Path) -> int:
+    """How many pictures are in a film."""
+    import av
+
+    with av.open(str(path)) as file:
+        return sum(1 for _ in file.decode(video=0))
+
+
+def wait_for_film(worker: Worker, run: Run) -> Path:
+    for _ in range(1000):
+        if path := worker.film(run.job):
+            return path
+        threading.Event().wait(0.02)
+    raise AssertionError("There is no film.")
+
+
+def test_a_run_leaves_a_film_and_no_frames(worker: Worker) -> None:
+    run = make(worker, steps=8)
+    path = wait_for_film(worker, run)
+    fps, _ = video.pace(9)
+    assert frames(path) == 9 + fps  # the last one is held for a second
+    for _ in range(500):
+        if not (path.parent / "frames").exists():
+            break
+        threading.Event().wait(0.02)
+    assert not (path.parent / "frames").exists()
+
+
+def test_what_was_stopped_and_goes_on_has_one_film_of_the_whole_way(worker: Worker) -> None:
+    stopped = stop_early(worker, steps=40)
+    half = frames(wait_for_film(worker, stopped))
+    done = over(worker.go_on(stopped.job.id, threading.Event(), OWNER))
+    for _ in range(1000):
+        path = worker.film(done.job)
+        if path and not (path.parent / "frames").exists():
+            break
+        threading.Event().wait(0.02)
+    assert frames(path) > half
+    fps, _ = video.pace(41)
+    assert frames(path) == 41 + fps
+
+
+def test_frames_are_few_and_one_that_is_broken_is_left_out(tmp_path: Path) -> None:
+    due = [index for index in range(2001) if film.is_due(index, 2000)]
+    assert len(due) <= film.MOST_FRAMES + 1
+    assert due[-1] == 2000
+    for index in range(3):
+        film.keep(tmp_path, index, np.full((600, 400, 3), 60 * index, np.uint8))
+    with Picture.open(tmp_path / "frames" / "000001.jpg") as frame:
+        assert max(frame.size) == 256
+    (tmp_path / "frames" / "000001.jpg").write_bytes(b"half a fr")
+    path = film.make(tmp_path)
+    fps, _ = video.pace(2)
+    assert path is not None
+    assert frames(path) == 2 + fps
+    film.clear(tmp_path)
+    assert film.make(tmp_path) is None
+
+
+# --- the page --------------------------------------------------------------------------------
+
+
+def test_several_pictures_stand_in_a_gallery_and_any_of_them_can_be_looked_at(
+    studio: Studio, tmp_path: Path
+) -> None:
+    page = press(studio, making.asked, **{**GIVEN, "count": 3})
+    assert text(page["status"]) == "Done: 3 pictures. Choose one to look at it."
+    captions = [caption for _, caption in page["several"]["value"]]
+    assert captions == ["Seed 7", "Seed 8", "Seed 9"]
+    assert page["several"]["visible"]
+    assert page["actions"]["visible"]
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    change = making.chosen(page["shown"], 0)
+    assert change["shown"].card.caption == "Seed 7"
+    assert read_recipe(change["finished"])["request"]["seed"] == 7
+    assert "Seed 7" in text(change["details"])
+    assert change["result"]["value"] == change["finished"]
+
+
+def test_a_single_picture_needs_no_gallery(studio: Studio) -> None:
+    page = press(studio, making.asked, **GIVEN)
+    assert not page["several"]["visible"]
+    assert page["further"]["value"] == "More steps"
+    assert page["further"]["interactive"]
+
+
+def test_how_far_several_pictures_are_is_told_together(studio: Studio) -> None:
+    begin = making.asked({**GIVEN, "count": 2}, OWNER)
+    seen, _ = collect(making.course(studio, begin, threading.Event()))
+    told = [change["status"] for change in seen if "status" in change]
+    assert any(text(status).startswith("Picture 2 of 2 · Done: 6 steps") for status in told)
+    shares = [float(share) for status in told for share in re.findall('value="([0-9.]+)"', status)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_a_stopped_picture_offers_to_continue_and_a_done_one_more_steps(studio: Studio) -> None:
+    stop = threading.Event()
+
+    async def stopped() -> AsyncIterator[Change]:
+        begin = making.asked({**GIVEN, "steps": "2000"}, OWNER)
+        async for change in making.course(studio, begin, stop):
+            if "preview" in change:
+                stop.set()
+            yield change
+
+    seen, error = collect(stopped())
+    assert error is None
+    page: Change = {}
+    for change in seen:
+        page |= change
+    assert page["further"]["value"] == "Continue"
+    assert page["further"]["interactive"]
+    assert "stopped at step" in page["shown"].card.caption
+
+
+def test_buttons_go_on_from_the_picture_that_is_shown(studio: Studio, worker: Worker) -> None:
+    page = press(studio, making.asked, **GIVEN)
+    shown = page["shown"]
+    longer = press(studio, making.further, shown=shown, more_steps=4)
+    assert "Goes on from step 6" in text(longer["details"])
+    varied = press(studio, making.varied, shown=shown, count=1)
+    other = read_recipe(varied["finished"])["request"]
+    assert {**other, "seed": 7} == read_recipe(page["finished"])["request"]
+    fields = {**GIVEN, "prompt": "a green pear", "shown": shown, "size": "wide", "count": 4}
+    retold = press(studio, making.retold, **fields)
+    request = read_recipe(retold["finished"])["request"]
+    assert (request["prompt"], request["width"], request["height"]) == ("a green pear", 32, 32)
+    assert request["init"]["name"] == Path(page["finished"]).name
+    assert f"Begun from {request['init']['name']}" in text(retold["details"])
+
+
+def test_without_a_picture_the_buttons_say_so(studio: Studio) -> None:
+    begin = making.further({"shown": making.Shown()}, OWNER)
+    _, error = collect(making.course(studio, begin, threading.Event()))
+    assert error is not None
+    assert "There is no picture yet" in error.message
+
+
+def test_what_is_refused_leaves_what_stood_there(studio: Studio) -> None:
+    page = press(studio, making.asked, **{**GIVEN, "count": 2})
+    begin = making.asked({**GIVEN, "prompt": " "}, OWNER)
+    seen, error = collect(making.course(studio, begin, threading.Event(), page["shown"]))
+    assert error is not None
+    assert seen[-1]["actions"]["visible"]
+    assert len(seen[-1]["several"]["value"]) == 2
+    assert "shown" not in seen[-1]
+
+
+def test_a_picture_that_was_cleared_away_is_not_used(studio: Studio) -> None:
+    page = press(studio, making.asked, **GIVEN)
+    assert making.as_start(page["shown"])["init"] == page["finished"]
+    Path(page["finished"]).unlink()
+    with pytest.raises(Refused, match="not here any more"):
+        making.as_start(page["shown"])
+
+
+def test_the_film_is_shown_when_somebody_asks_for_it(studio: Studio) -> None:
+    page = press(studio, making.asked, **GIVEN)
+    seen, _ = collect(making.film(studio, page["shown"], OWNER))
+    assert Path(seen[-1]["film"]).suffix == ".mp4"
+    assert seen[-1]["film_note"] == ""
+    page = press(studio, making.further, shown=page["shown"], more_steps=4)
+    seen, _ = collect(making.film(studio, page["shown"], OWNER))
+    assert "It begins at step 6" in text(seen[-1]["film_note"])
+
+
+def test_another_visitor_sees_no_film(studio: Studio) -> None:
+    page = press(studio, making.asked, **GIVEN)
+    ((change,), _) = collect(making.film(studio, page["shown"], "b" * 32))
+    assert "There is no job" in text(change["film_note"])
+
+
+def test_where_no_film_was_made_it_says_so(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_FILM_PATIENCE", 0.3)
+    monkeypatch.setattr(film, "make", lambda folder: None)
+    page = press(studio, making.asked, **GIVEN)
+    seen, _ = collect(making.film(studio, page["shown"], OWNER))
+    assert "There is no film of this run" in text(seen[-1]["film_note"])
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def test_the_styles_of_the_page_are_those_that_drafts_know_in_the_words_they_learned() -> None:
+    learned = {name: words[0].removesuffix(" {}") for name, words in WORDS.items()}
+    assert {name: learned[name] for name in STYLES} == wording.STYLES
+    assert {style for _, style in generate_parts.STYLES} == {"", *STYLES}
+
+
+@pytest.mark.parametrize("style", wording.STYLES)
+def test_a_style_becomes_words_that_are_understood_and_can_be_taken_back(style: str) -> None:
+    for prompt in ("a Red colored cat::2 | fog::0.5", "a portrait of a house of cards"):
+        dressed = wording.dress(prompt, style)
+        assert undress(dressed)[0] == wording.style_of(dressed) == style
+        assert dressed.endswith(prompt)
+        assert wording.dress(dressed, style) == dressed
+        assert wording.dress(dressed, "") == prompt
+        for other in wording.STYLES:
+            assert wording.dress(wording.dress(dressed, other), style) == dressed
+
+
+def test_nothing_is_dressed_where_there_are_no_words() -> None:
+    assert wording.dress("  ", "oil") == "  "
+
+
+def test_what_was_understood_is_shown_with_its_weight() -> None:
+    shown = text(wording.understood("a castle | fog::0.5 | people::-1::0.3 | 🍎", "blur"))
+    assert shown == (
+        "Understood as a castle fog weight 0.5 away from people weight −1, until 0.3 away "
+        "red apple away from blur weight −0.5"
+    )
+
+
+def test_what_cannot_be_understood_is_said_instead() -> None:
+    assert "out of range" in text(wording.understood("a castle::30", ""))
+    assert wording.understood("", "") == ""
+
+
+def test_words_of_visitors_stay_words() -> None:
+    nasty = "<img src=x onerror=alert(1)>"
+    for shown in (
+        wording.understood(nasty, nasty, [nasty]),
+        wording.understood(f"{nasty}::30", ""),
+        curves.draw(Trace((0, 1), {nasty: (1.0, 0.5), '"><script>': (0.1, 0.2)}), 1),
+    ):
+        assert "<img" not in shown
+        assert "<script" not in shown
+        assert "&lt;img" in shown
+
+
+def test_what_no_model_will_read_is_shown_while_somebody_types(worker: Worker) -> None:
+    (sentence,) = wording.unread(worker, "very " * 60 + "last", "", "pocket")
+    assert "which does not read" in sentence
+    assert "last" in sentence
+    (sentence,) = wording.unread(worker, "дом", "", "pocket")
+    assert "read English" in sentence
+    assert wording.unread(worker, "a red apple", "", "pocket") == []
+    assert wording.unread(worker, "a castle::30" * 10, "", "pocket") == []
+
+
+# --- curves that are drawn -------------------------------------------------------------------
+
+
+def drawing(trace: Trace, steps: int) -> list[ElementTree.Element]:
+    """The drawings, as a browser reads them."""
+    figure = ElementTree.fromstring(curves.draw(trace, steps))
+    return list(figure.iter("svg"))
+
+
+def test_a_curve_reaches_as_far_as_the_run_and_falls_with_its_loss() -> None:
+    (svg,) = drawing(Trace((0, 10, 20), {"a fox": (3.0, 2.0, 1.0)}), 40)
+    points = [tuple(map(float, point.split(","))) for point in svg[0].get("points").split()]
+    assert [x for x, _ in points] == [0, 60, 120]
+    heights = [y for _, y in points]
+    assert heights == sorted(heights)
+    assert svg.get("aria-label") == "a fox: 3.000 at step 0, 1.000 at step 20"
+
+
+def test_each_target_has_a_curve_and_figures_beside_it() -> None:
+    trace = Trace((0, 1), {"a fox": (0.5, 0.4), "people": (-0.1, -0.2), "late": (None, None)})
+    assert len(drawing(trace, 2)) == 2
+    told = text(curves.draw(trace, 2))
+    assert "a fox 0.500 → 0.400" in told
+    assert "people −0.100 → −0.200" in told
+
+
+def test_one_point_is_a_dot_a_flat_curve_a_line_and_nothing_is_nothing() -> None:
+    (svg,) = drawing(Trace((0,), {"a": (0.5,)}), 9)
+    assert len(svg[0].get("points").split()) == 2
+    (svg,) = drawing(Trace((0, 1), {"a": (0.5, 0.5)}), 9)
+    assert len({point.split(",")[1] for point in svg[0].get("points").split()}) == 1
+    assert curves.draw(Trace(), 9) == ""
+
+
+# --- examples --------------------------------------------------------------------------------
+
+
+def test_every_example_has_a_small_picture_and_fields_that_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert 4 <= len(ready.EXAMPLES) <= 6
+    assert sum(example.path.stat().st_size for example in ready.EXAMPLES) < 150_000
+    for index, (example, (path, words)) in enumerate(
+        zip(ready.EXAMPLES, ready.shown(), strict=True)
+    ):
+        assert words == example.prompt
+        with Picture.open(path) as picture:
+            assert picture.size == (192, 192)
+        change = ready.choose(index)
+        fields = {name: change[name] for name in GIVEN if name in change}
+        typed = making.typed({**GIVEN, **fields})
+        (request,) = options.read(typed).requests
+        expected = options.read({"prompt": example.prompt, "seed": ready.SEED}).requests[0]
+        assert request == expected
+        assert change["result"]["visible"]
