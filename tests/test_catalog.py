@@ -11,7 +11,8 @@ import pytest
 
 from app.catalog import CLIPS, GENERATORS, SOUNDS, TABLES, Entry, ModelError, always_there, find
 from app.convert import KEEP, ROOT
-from app.models import LOADERS, SHAPES, TRIALS, address
+from app.fetching import SHAPES, address
+from app.models import LOADERS, TRIALS
 from generators import vqgan
 
 ROWS = [entry for table in TABLES.values() for entry in table.values()]

@@ -62,8 +62,18 @@ def test_two_grey_levels_are_forgiven_and_three_are_not(
         grey[3, 4, 1] = level
         golden("grey", grey)
     grey[3, 4, 1] = 103
-    with pytest.raises(AssertionError, match="up to 3 grey levels"):
+    with pytest.raises(AssertionError, match="3 at most"):
         golden("grey", grey)
+
+
+def test_on_average_one_pixel_may_be_far_away(
+    golden: Golden, golden_folder: Path, grey: Pixels
+) -> None:
+    _keep(grey, golden_folder)
+    grey[3, 4] = 200
+    golden("grey", grey, average=2)
+    with pytest.raises(AssertionError, match=r"1\.6 grey levels away"):
+        golden("grey", grey, average=1.5)
 
 
 def test_another_size_is_another_picture(golden: Golden, golden_folder: Path, grey: Pixels) -> None:
