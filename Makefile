@@ -3,8 +3,9 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 export VENV
-# Two tests at a time, for two cores; ARGS="-n 0" runs them one after another.
-TESTS := $(PY) -m pytest -n 2 --dist loadgroup
+# Two files at a time, for two cores, each in one process, for it loads its models once; the page's
+# come last. ARGS="-n 0" runs all one after another.
+TESTS := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Where there is a screen the page opens by itself; its address is printed in any case.
 OPEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),--open)
 

@@ -68,9 +68,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Run page tests last; with --update-golden, run only tests that have a golden picture."""
     # Playwright keeps an event loop running to the end: no later test could start one of its own.
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
-    for item in items:  # of two processes, one runs a file, for it loads its models once
-        is_page = item.get_closest_marker("e2e") is not None
-        item.add_marker(pytest.mark.xdist_group("page" if is_page else item.path.stem))
     if config.getoption("--update-golden"):
         others = [item for item in items if "golden" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=others)
