@@ -67,18 +67,33 @@ def _square(shown: Shown, side: int) -> Tensor:
 
 
 def ranks(net: Examiner, shown: Sequence[Shown], asked: Sequence[Question]) -> list[int]:
-    """For each picture how many other prompts and names are nearer than its own prompt.
+    """For each picture how many other prompts and names are nearer than its own prompt."""
+    scores = rivals(net, shown, asked, asked)
+    return (scores[:, 1:] > scores[:, :1]).sum(dim=1).tolist()
 
-    A name that says what the prompt says ("cat" for "a kitten") does not count against it.
+
+def likelihoods(
+    net: Examiner, shown: Sequence[Shown], asked: Sequence[Question], among: Sequence[Question]
+) -> Tensor:
+    """(n,): how likely each picture's own prompt is among all others, as a logarithm."""
+    return (net.scale() * rivals(net, shown, asked, among)).log_softmax(dim=1)[:, 0]
+
+
+def rivals(
+    net: Examiner, shown: Sequence[Shown], asked: Sequence[Question], among: Sequence[Question]
+) -> Tensor:
+    """(n, 1 + prompts + names): how near each picture is to its own prompt, and to all others.
+
+    What says the same as the own prompt ("cat", of "a kitten") is no rival: minus infinity.
     """
     more = names(load_library())
-    texts = [question.prompt for question in asked] + [article(name) for name in more]
+    texts = [question.prompt for question in among] + [article(name) for name in more]
+    places = {question: place for place, question in enumerate(among)}
+    own = torch.tensor([places[question] for question in asked])[:, None]
+    alike = [[False] * len(among) + [names_it(name, q.names) for name in more] for q in asked]
     scores = nearness(net, shown, texts)
-    alike = torch.tensor(
-        [[False] * len(asked) + [names_it(name, q.names) for name in more] for q in asked]
-    )
-    nearer = (scores > scores.diagonal()[:, None]) & ~alike
-    return nearer.sum(dim=1).tolist()
+    others = scores.masked_fill(torch.tensor(alike).scatter(1, own, True), -torch.inf)
+    return torch.cat([scores.gather(1, own), others], dim=1)
 
 
 def names(library: Library, count: int = MORE, seed: int = 11) -> list[str]:
@@ -143,15 +158,16 @@ class Cleanliness:
         found = [self.tower.forward_features(part * 2 - 1) for part in shown.split(25)]
         return F.normalize(torch.cat(found).mean(dim=(2, 3)), dim=-1)
 
-    def share(self, shown: Tensor) -> float:
+    def share(self, shown: Iterable[Shown]) -> float:
         """How many of the pictures are nearer to a real scene than its third neighbour is."""
-        near = torch.cdist(self.look(shown), self.real) <= self.radius
+        seen = self.look(torch.cat([_square(picture, LARGE) for picture in shown]))
+        near = torch.cdist(seen, self.real) <= self.radius
         return near.any(dim=1).float().mean().item()
 
     def told(self, shown: Sequence[Shown]) -> dict[str, float]:
         """The share of these pictures, of other real scenes (ceiling), and of two floors."""
-        found = {
-            "pictures": torch.cat([_square(picture, LARGE) for picture in shown]),
+        found: dict[str, Iterable[Shown]] = {
+            "pictures": shown,
             "ceiling": self.others,
             "floor, blurred scenes": F.interpolate(_small(self.others), LARGE, mode="bilinear"),
             "floor, noise": torch.rand(self.others.shape, generator=torch.manual_seed(0)),

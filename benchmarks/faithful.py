@@ -73,20 +73,24 @@ def make(out: Path, settings: Mapping[str, Any], quality: str, seed: int) -> Non
         path = out / f"{number:03}.png"
         if path.exists():
             continue
-        given = {"prompt": question.prompt, "seed": seed, **settings}
-        request, began = settle(make_request(given, quality)), time.perf_counter()
-        for step in run(request, models):
-            last = step
-        picture = last.settled()
+        began = time.perf_counter()
+        picture = paint({"prompt": question.prompt, "seed": seed, **settings}, quality, models)
         seconds[number] = time.perf_counter() - began
-        pixels = (picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
-        Picture.fromarray(pixels).save(path)
+        picture.save(path)
         print(f"{number:3} {seconds[number]:5.1f} s  {question.prompt}", flush=True)
     found = {**asked, **opinion(out, models)}
     if seconds:
         found["seconds"] = float(np.median(list(seconds.values())))
     report.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
+
+
+def paint(given: Mapping[str, Any], quality: str, models: Models) -> Picture.Image:
+    """The picture that a request ends with."""
+    for step in run(settle(make_request(given, quality)), models):
+        last = step
+    pixels = (last.settled()[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    return Picture.fromarray(pixels)
 
 
 def pictures(out: Path) -> list[Path]:
