@@ -24,6 +24,7 @@ from app.catalog import GENERATORS, TABLES, Entry, File, ModelError, Source
 from app.errors import Refused
 from app.files import MIB
 from app.inventory import Download, Downloads
+from app.tabs import model_list
 from app.tabs import models as tab
 from app.tabs.common import Change
 from app.tabs.models import ACTS, KINDS, View
@@ -236,9 +237,9 @@ def test_speed_and_time_left_are_those_of_the_last_seconds(monkeypatch: pytest.M
         download.tell(50_000_000 + second * 2_000_000, 296_000_000)
     assert download.speed == pytest.approx(2_000_000)
     assert download.seconds_left == pytest.approx(93)
-    assert tab._pace(download) == ("110.0 MB of 296.0 MB", "2.0 MB/s", "1 min 33 s left")
+    assert model_list._pace(download) == ("110.0 MB of 296.0 MB", "2.0 MB/s", "1 min 33 s left")
     now[0] = 60.0
-    assert tab._pace(download)[1] == "waiting for the server"
+    assert model_list._pace(download)[1] == "waiting for the server"
 
 
 def test_stop_keeps_what_has_arrived_and_go_on_takes_it_up(server: Server, tiny: Entry) -> None:
