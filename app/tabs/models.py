@@ -215,8 +215,12 @@ def _trust(downloads: Downloads, entry: Entry, trust: bool) -> Told:
 
 def _stop(downloads: Downloads, entry: Entry, trust: bool) -> Told:
     if downloads.stop(entry):
-        return f"Stopped. What has arrived of {entry.name} is kept: Go on takes it up.", ""
+        return _stopped(entry), ""
     return f"{entry.name} is not on its way any more.", ""
+
+
+def _stopped(entry: Entry) -> str:
+    return f"Stopped. What has arrived of {entry.name} is kept: Go on takes it up."
 
 
 def _delete(downloads: Downloads, entry: Entry, trust: bool) -> Told:
@@ -277,9 +281,9 @@ def _listed(downloads: Downloads, given: Mapping[str, Any], view: View) -> Chang
 def _ending(downloads: Downloads, model: str) -> str:
     """How a download ended."""
     entry = _entry(model)
-    name, last = entry.name, downloads.last(entry)
+    last = downloads.last(entry)
     if last is None:
-        return f"{name} was deleted."
+        return f"{entry.name} was deleted."
     if last.error:
         return last.error
-    return f"{name} was stopped." if last.stop.is_set() else f"{name} is here and can be used."
+    return _stopped(entry) if last.stop.is_set() else f"{entry.name} is here and can be used."

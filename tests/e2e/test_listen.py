@@ -59,6 +59,12 @@ def give(page: Page, sound: Path) -> None:
     expect(page.locator("#listen-sound").get_by_label("Clear")).to_be_visible()
 
 
+def take(page: Page, example: str) -> None:
+    """Choose a sound of ours, and wait until it is there."""
+    page.get_by_role("button", name=example).click()
+    expect(page.locator("#listen-sound").get_by_label("Clear")).to_be_visible()
+
+
 def status(page: Page) -> Locator:
     """The line that says how it goes."""
     return page.locator("#listen-status p")
@@ -103,8 +109,7 @@ def test_what_is_said_is_heard_corrected_and_drawn(visit: Visit, started: Starte
 def test_a_sound_of_ours_and_words_steer_together(visit: Visit, started: Started) -> None:
     page = visit()
     begin(page)
-    page.get_by_role("button", name="A duck").click()
-    expect(page.locator("#listen-sound").get_by_label("Clear")).to_be_visible()
+    take(page, "A duck")
     page.locator("#listen-text input").fill("snow")
     page.locator("#listen-text input").press("Control+Enter")
     expect(status(page)).to_have_text(DONE, timeout=LONG_WAIT)
@@ -121,7 +126,7 @@ def test_a_sound_of_ours_and_words_steer_together(visit: Visit, started: Started
 def test_the_mood_of_music_has_words_and_colours(visit: Visit) -> None:
     page = visit()
     begin(page)
-    page.get_by_role("button", name="A little music").click()
+    take(page, "A little music")
     page.locator("#listen-by_words input").uncheck()
     page.locator("#listen-by_sound input").uncheck()
     listen(page)
@@ -187,6 +192,6 @@ def test_a_refused_microphone_is_explained(alone: Visit) -> None:
 def test_a_phone_never_scrolls_sideways(visit: Visit) -> None:
     page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     begin(page)
-    page.get_by_role("button", name="A little music").click()
+    take(page, "A little music")
     listen(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
