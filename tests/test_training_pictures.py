@@ -15,9 +15,11 @@ import torch.nn.functional as F
 
 from generators import vqgan as generator
 from guidance import draft as drafting
+from guidance import judge as judging
 from guidance import styles
+from guidance.judge import Network
 from training import __main__ as command
-from training import course, draft, examiner, scenes, vqgan
+from training import course, draft, examiner, judge, scenes, vqgan
 from training.data import Library, Picture
 from training.imagenet import Features
 
@@ -290,6 +292,50 @@ def test_the_examiner_learns_resumes_and_comes_back(library: Library, tmp_path: 
     loaded, pictures = examiner.load(tmp_path), batches[0][0] / 255
     ours, theirs = (net.eval().embed_pictures(pictures) for net in (whole.mean, loaded))
     assert torch.cosine_similarity(ours, theirs).min() > 0.99
+
+
+# --- Judge ------------------------------------------------------------------------------------
+
+
+def test_the_judge_learns_resumes_and_comes_back(library: Library, tmp_path: Path) -> None:
+    plan = judge.Plan(steps=21, warm_up=4, batch=12, tower_rate=2e-3, rate=2e-3, ema=0.8, workers=0)
+    batches = scenes.Batches(scenes.Studio(library, 32, variants=1), plan.batch, seed=0)
+
+    def begin() -> course.State:
+        torch.manual_seed(0)
+        return judge.new_state(
+            judge.Pupil(Network(embed(["a"]).shape[1], "test_efficientnet")), plan
+        )
+
+    whole, half, rest = begin(), begin(), begin()
+    judge.train(plan, whole, batches, embed, tmp_path / "whole")
+    log = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    first, last = (row["loss"] for row in map(json.loads, log) if "loss" in row)
+    assert last < first
+    for step in range(10):
+        judge.train_step(plan, half, step / plan.steps, batches[step], embed)
+        half.step += 1
+    course.save(half.parts(), tmp_path / "checkpoint.pt")
+    rest.resume(tmp_path / "checkpoint.pt")
+    judge.train(plan, rest, batches, embed, tmp_path / "half")
+    for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    judge.export(whole.mean, tmp_path, "pocket", "test_efficientnet")
+    loaded, pictures = judging.load(tmp_path), batches[0][0] / 255
+    assert loaded.space == "pocket"
+    ours, theirs = (net.eval()(pictures) for net in (whole.mean.network, loaded.network))
+    assert torch.cosine_similarity(ours, theirs).min() > 0.99
+    asked = judge.ask(whole.mean, [batches[0]], embed)
+    assert set(asked) == {"caption", "whole_before_spoiled"}
+
+
+def test_every_picture_is_spoiled_and_stays_a_picture(library: Library) -> None:
+    batches = scenes.Batches(scenes.Studio(library, 32, variants=1), 10, seed=0)
+    shown = batches[0][0] / 255
+    spoiled, again = (judge.spoil(shown, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(spoiled, again)
+    assert 0 <= spoiled.min() <= spoiled.max() <= 1
+    assert ((spoiled - shown).abs().mean(dim=(1, 2, 3)) > 0.003).all()
 
 
 def test_words_have_the_same_rows_everywhere() -> None:

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import torch
 
-from training import clip, data, draft, examiner, recordings, sound, vqgan
+from guidance.judge import SIDE, Network
+from training import clip, data, draft, examiner, judge, recordings, sound, vqgan
 from training.course import Course
 from training.imagenet import Features, efficientnet_lite, fill_tower
 from training.measure import Exam
@@ -122,16 +123,21 @@ def train_vqgan(args: argparse.Namespace) -> None:
     )
 
 
-def train_draft(args: argparse.Namespace) -> None:
-    """Train for the words of a trained CLIP, and leave the model in OUT/draft."""
-    plan = begin_course(draft.Plan, args)
-    reader, library = load_exported(args.clip), data.load(args.cache)
+def reading(reader: Pupil) -> Callable[[Sequence[str]], torch.Tensor]:
+    """How a trained CLIP reads captions: (n, d), unit length; nothing of it learns."""
     tokenize = tokenizer(reader)
 
     @torch.no_grad()
     def embed(captions: Sequence[str]) -> torch.Tensor:
         return reader.embed_tokens(tokenize(list(captions))).clone()
 
+    return embed
+
+
+def train_draft(args: argparse.Namespace) -> None:
+    """Train for the words of a trained CLIP, and leave the model in OUT/draft."""
+    plan = begin_course(draft.Plan, args)
+    embed, library = reading(load_exported(args.clip)), data.load(args.cache)
     library = without_synonyms(library.part(lambda p: not p.held_out))
     album = draft.Album(library)
     net = draft.remember(plan, album, embed, Studio(library, draft.SIDE, variants=1))
@@ -150,6 +156,27 @@ def train_draft(args: argparse.Namespace) -> None:
 
     features = Features(efficientnet_lite("lite0"))
     draft.train(plan, state, net, draft.Recollections(album, plan), args.out, features, report)
+
+
+def train_judge(args: argparse.Namespace) -> None:
+    """Train by the words of a trained CLIP, and leave the model in OUT/judge."""
+    plan = begin_course(judge.Plan, args)
+    reader, library = load_exported(args.clip), data.load(args.cache)
+    embed = reading(reader)
+    pupil = judge.Pupil(Network(reader.clip.text_projection.shape[1]))
+    fill_tower(pupil.network.tower, "lite0")
+    quicken(pupil.network.tower)
+    state = judge.new_state(pupil, plan)
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
+    sheets = Exam(library).scenes
+
+    def report() -> dict[str, float]:
+        judge.export(state.mean, args.out / "judge", "pocket")
+        return judge.ask(state.mean, sheets, embed)
+
+    shown = Studio(library.part(lambda p: not p.held_out), SIDE)
+    judge.train(plan, state, Batches(shown, plan.batch, args.seed), embed, args.out, report)
 
 
 def train_examiner(args: argparse.Namespace) -> None:
@@ -229,6 +256,7 @@ TRAININGS = (
     ("vqgan", 75.0, "VQGAN"),
     ("draft", 55.0, "draft network"),
     ("sound", 40.0, "sound encoder"),
+    ("judge", 60.0, "judge"),
     ("examiner", 60.0, "examiner of the benchmarks"),
 )
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -238,6 +266,7 @@ TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "vqgan": train_vqgan,
     "draft": train_draft,
     "sound": train_sound,
+    "judge": train_judge,
     "examiner": train_examiner,
     "measure": measure_clip,
 }
@@ -263,7 +292,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
-        if name in ("draft", "sound"):
+        if name in ("draft", "sound", "judge"):
             task.add_argument("--clip", type=Path, default=Path("weights/clip"), help="its reader")
         if name == "sound":
             task.add_argument(
