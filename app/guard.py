@@ -16,12 +16,13 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from app.rates import Buckets, Rate
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,14 +46,6 @@ BODIES: tuple[tuple[str, int, str], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Rate:
-    """So many at once, and so many a second after that."""
-
-    burst: float
-    second: float
-
-
 # What may not be done for ever, by its path. Looking is free: the page does it all the time.
 RATES: dict[str, Rate] = {
     "/api/jobs": Rate(30, 0.5),
@@ -68,7 +61,6 @@ WEIGHTS: dict[str, Rate] = {
 _LOGINS = Rate(10, 0.1)  # wrong passwords
 _LEAST_ROOM = 256 * 2**20  # bytes of the disk that stay free whatever is sent
 _NEIGHBOURS = 10  # an address may be that of a whole house
-_MOST_BUCKETS = 20_000
 _PATIENCE = 30.0  # seconds between two pieces of a body
 _YEAR = 400 * 86_400  # seconds; browsers keep nothing longer
 
@@ -118,31 +110,6 @@ def owner_of(token: str) -> str:
 
 def _digest(kind: str, secret: str) -> str:
     return hashlib.sha256(f"synesthete {kind} {secret}".encode()).hexdigest()[:32]
-
-
-class Buckets:
-    """Who did how much lately."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """All are full."""
-        self._clock = clock
-        self._levels: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
-
-    def wait(self, what: str, who: str, rate: Rate, amount: float = 1) -> float:
-        """How many seconds until so much more may be done; 0: now."""
-        return max(0.0, (amount - self._level(what, who, rate)) / rate.second)
-
-    def take(self, what: str, who: str, rate: Rate, amount: float = 1) -> None:
-        """It is done."""
-        level = self._level(what, who, rate) - amount
-        self._levels[what, who] = level, self._clock()
-        self._levels.move_to_end((what, who))
-        while len(self._levels) > _MOST_BUCKETS:
-            self._levels.popitem(last=False)
-
-    def _level(self, what: str, who: str, rate: Rate) -> float:
-        level, at = self._levels.get((what, who), (rate.burst, self._clock()))
-        return min(rate.burst, level + (self._clock() - at) * rate.second)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app import guard
+from app import guard, rates
 from app.guard import (
     BODIES,
     COOKIE,
@@ -367,8 +367,8 @@ def test_looking_is_free(path: str) -> None:
 
 
 def test_what_is_remembered_of_visitors_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "_MOST_BUCKETS", 10)
-    buckets = guard.Buckets(Clock())
+    monkeypatch.setattr(rates, "_MOST", 10)
+    buckets = rates.Buckets(Clock())
     for n in range(100):
         buckets.take("x", str(n), RATES["/api/jobs"])
     assert len(buckets._levels) == 10
