@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["generator", "clip", "draft", "speech", "sound"]
+Kind = Literal["generator", "clip", "draft", "judge", "speech", "sound"]
 # A ckpt is an old pickle: converted once, then deleted. ctranslate2 is that library's own format
 # of weights, no pickle; json and text are what lies beside it.
 Format = Literal["safetensors", "ckpt", "ctranslate2", "json", "text"]
@@ -336,6 +336,19 @@ DRAFTS = _table(
     ),
 )
 
+JUDGES = _table(
+    Entry(
+        "pocket",
+        "judge",
+        "judge",
+        licence="see weights/LICENSES.md",
+        card="model_cards/pocket-judge.md",
+        folder="weights/judge",
+        space="pocket",
+        note="says which of several pictures shows the words best; ships with the program",
+    ),
+)
+
 _CT2: dict[str, Format] = {  # the files of a Whisper as CTranslate2 stores it, and their formats
     "model.bin": "ctranslate2",
     "config.json": "json",
@@ -449,6 +462,7 @@ TABLES: dict[Kind, dict[str, Entry]] = {
     "generator": GENERATORS,
     "clip": CLIPS,
     "draft": DRAFTS,
+    "judge": JUDGES,
     "speech": SPEECH,
     "sound": SOUNDS,
 }
@@ -456,6 +470,7 @@ _TITLES: dict[Kind, str] = {
     "generator": "generator",
     "clip": "CLIP",
     "draft": "draft",
+    "judge": "judge",
     "speech": "speech",
     "sound": "sound",
 }

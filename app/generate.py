@@ -6,13 +6,13 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from app import options, pipeline, planner, results, saving
+from app import images, options, pipeline, planner, results, saving
 from app.catalog import ModelError
 from app.errors import Failed, Refused
 from app.keeper import Keeper, final_size
@@ -46,7 +46,19 @@ def generate(typed: Typed) -> list[Path]:
     except KeyboardInterrupt:
         raise Stopped(NOT_BEGUN) from None
     with stoppable() as check:
-        return [make_picture(job, typed, say, check) for job in jobs]
+        paths = [make_picture(job, typed, say, check) for job in jobs]
+    if chosen := _choice(jobs, paths):
+        say(f"Of these {len(paths)} the judge likes {chosen.name} best.")
+    return paths
+
+
+def _choice(jobs: Sequence[Job], paths: Sequence[Path]) -> Path | None:
+    """The best of several pictures of the same words, by the judge."""
+    if len({job.request.prompt for job in jobs}) > 1:
+        return None
+    pictures = [images.to_tensor(images.open_picture(path)) for path in paths]
+    index = pipeline.best(jobs[0].request, jobs[0].models, pictures)
+    return None if index is None else paths[index]
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,11 @@ from generators.base import Generator
 from generators.fourier import Fourier
 from generators.pixels import Pixels
 from generators.pyramid import Pyramid
-from guidance import audio_net, clip, draft, speech, wav2clip
+from guidance import audio_net, clip, draft, judge, speech, wav2clip
 from guidance.audio import AudioEncoder
 from guidance.clip import Clip
 from guidance.draft import Draft
+from guidance.judge import Judge
 from guidance.speech import Speech
 
 
@@ -406,6 +407,7 @@ LOADERS: Mapping[str, Callable[[Entry, Path, str, torch.dtype], Any]] = {
     "vqgan": lambda _, place, device, precision: vqgan.load(place, device, precision),
     "clip": _clip,
     "draft": lambda _, place, device, __: draft.load(place, device),
+    "judge": lambda _, place, device, __: judge.load(place, device),
     "speech": lambda _, place, device, __: speech.load(place, device),
     "audio": lambda _, place, device, __: audio_net.load(place, device),
     "wav2clip": lambda _, place, device, __: wav2clip.load(place, device),
@@ -453,6 +455,10 @@ class Models:
     def draft(self, name: str) -> Draft:
         """The draft network of a row. It is small and used once: full precision will do."""
         return self._get("draft", name, "float32")
+
+    def judge(self, name: str) -> Judge:
+        """The judge of a row. Its `space` says which CLIP's words it reads."""
+        return self._get("judge", name, "float32")
 
     def speech(self, name: str) -> Speech:
         """The ear of a row that turns speech into words. Its precision is its own affair."""

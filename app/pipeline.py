@@ -24,6 +24,7 @@ from guidance.clip import Clip
 from guidance.draft import Draft, Drafted
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
+from guidance.judge import Judge
 from guidance.layout import BESIDE, Place, lay_out, undress
 from guidance.objectives import (
     DISTANCES,
@@ -43,6 +44,7 @@ from guidance.retouch import restyle
 _NEGATIVE = -0.5  # a negative prompt pushes half as strongly as a prompt pulls
 _WRITING = "written text, letters, a caption, a watermark"
 DRAFTER = "pocket"  # the row of the catalog that a start from a draft uses
+JUDGE = "pocket"  # the row of the catalog that says which of several pictures is best
 DRAFT_PULL = 4.0  # holds what a draft shows, and its quiet grounds, while details take shape
 _LOOSE_PULL = 1.0  # of a draft of something else than was asked for: it must be free to change
 _UNSURE, _SURE = 0.60, 0.64  # fits (cosines) of drafts of things never seen, and of known ones
@@ -62,6 +64,10 @@ class Models(Protocol):
         ...
 
     def draft(self, name: str) -> Draft:
+        """Load once, by its name in the catalog."""
+        ...
+
+    def judge(self, name: str) -> Judge:
         """Load once, by its name in the catalog."""
         ...
 
@@ -298,6 +304,21 @@ def _drafter(models: Models) -> tuple[Draft, Clip]:
     """
     drafter = models.draft(DRAFTER)
     return drafter, models.clip(drafter.space, "float32")
+
+
+def best(request: Request, models: Models, pictures: Sequence[Tensor]) -> int | None:
+    """Which of several pictures, each (1, 3, h, w) in 0..1, shows the words that pull best.
+
+    Says the judge, which never guides; None where no words pull, or there is nothing to choose.
+    """
+    words = [prompt for prompt in parse(request.prompt) if prompt.weight > 0]
+    if request.edit or not words or len(pictures) < 2:
+        return None
+    judge = models.judge(JUDGE)
+    reader = models.clip(judge.space, "float32")
+    goal = _sum(words, [embed_words(reader, prompt.text) for prompt in words])
+    marks = torch.cat([judge.marks(picture, goal) for picture in pictures])
+    return int(marks.argmax())
 
 
 def _sum(weighted: Sequence[Prompt | Vector], embedded: list[Tensor]) -> Tensor:

@@ -12,20 +12,20 @@ import secrets
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app import desk, editing, film, listening, options, results, sounds
+from app import desk, editing, film, listening, options, pipeline, results, sounds
 from app.catalog import Kind
 from app.desk import Home, Look, Parent, Trace
 from app.editing import Proposal
 from app.errors import Failed, Refused
 from app.executors import Executor, InlineExecutor, ProcessExecutor
 from app.generate import steering
-from app.images import Canonical
+from app.images import Canonical, open_picture, to_tensor
 from app.jobs import Ahead, Busy, Job, Store
 from app.listening import Heard
 from app.models import Models, refuse_absent
@@ -358,6 +358,22 @@ class Worker:
             )
 
         return self._look(look)
+
+    def best(self, runs: Sequence[Run]) -> Run | None:
+        """Which of several pictures of the same words the judge likes best; None where it is mute.
+
+        It is, too, as long as one is not finished: who stopped that one wants to see it.
+        """
+        paths = [run.saved for run in runs if run.job.state == "done" and run.saved]
+        if len(paths) < len(runs):
+            return None
+
+        def look() -> int | None:
+            pictures = [to_tensor(open_picture(path)) for path in paths]
+            return pipeline.best(runs[0].request, self.models, pictures)
+
+        index = self._look(look)
+        return None if index is None else runs[index]
 
     def _warm_ears(self, _: object = None) -> None:
         """The first sound need not wait for what hears it: load that beside all else."""

@@ -198,6 +198,20 @@ def tiny_drafter() -> Any:
 
 
 @pytest.fixture(scope="session")
+def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a judge of seeded random weights who reads the tiny CLIP's words."""
+    from guidance.judge import WEIGHTS, Network, save_config
+
+    folder = tmp_path_factory.mktemp("tiny-judge")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(TINY_CLIP["embed_dim"], "test_efficientnet")
+    save_config(network, folder, "pocket", "test_efficientnet")
+    save_file(network.state_dict(), folder / WEIGHTS)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_ear() -> Any:
     """A sound encoder of seeded random weights that speaks as the tiny CLIP does."""
     from guidance.audio_net import Ear, Network
@@ -223,12 +237,17 @@ def tiny_vqgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_pocket(tiny_clip: Path, tiny_vqgan: Path) -> Iterator[None]:
+def tiny_pocket(tiny_clip: Path, tiny_vqgan: Path, tiny_judge: Path) -> Iterator[None]:
     """What is called pocket is tiny."""
     from app import catalog
 
+    tiny = (
+        (catalog.CLIPS, tiny_clip),
+        (catalog.GENERATORS, tiny_vqgan),
+        (catalog.JUDGES, tiny_judge),
+    )
     with pytest.MonkeyPatch.context() as patch:
-        for table, folder in ((catalog.CLIPS, tiny_clip), (catalog.GENERATORS, tiny_vqgan)):
+        for table, folder in tiny:
             patch.setitem(table, "pocket", replace(table["pocket"], folder=str(folder)))
         yield
 

@@ -207,6 +207,8 @@ def test_json_prints_one_line_for_each_picture_and_nothing_else(cli: Command) ->
     assert first["losses"]["a red apple"] > 0
     assert first["recipe"] == read_recipe(first["path"])
     assert (pixels(first["path"]) != pixels(second["path"])).any()
+    names = "|".join(re.escape(Path(one["path"]).name) for one in (first, second))
+    assert re.search(f"Of these 2 the judge likes ({names}) best", result.stderr)
 
 
 def test_quiet_prints_where_the_picture_is_and_nothing_else(cli: Command) -> None:
@@ -222,6 +224,7 @@ def test_a_file_of_prompts_makes_a_picture_of_each(cli: Command) -> None:
     assert names == [
         f"{what}-seed{seed}.png" for what in ("a-red-apple", "a-blue-boat") for seed in (7, 8)
     ]
+    assert "the judge" not in result.stderr  # they are to show different things
 
 
 def test_pictures_on_the_way_are_kept(cli: Command) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Picture
 
 from app import desk, film, options, video
 from app.desk import Trace
 from app.errors import Refused
-from app.images import read_recipe
+from app.images import open_picture, read_recipe, to_tensor
 from app.jobs import Limits
 from app.models import Models
 from app.tabs import Studio, curves, generate_parts, making, ready, wording
@@ -259,6 +260,7 @@ def test_several_pictures_are_several_jobs_and_one_stop_ends_all(worker: Worker)
         over(run)
     assert runs[0].saved
     assert [run.saved for run in runs[1:]] == [None, None]
+    assert worker.best(runs) is None  # whoever stopped one wants to see that one
 
 
 def test_where_not_all_fit_none_is_made(worker: Worker) -> None:
@@ -372,17 +374,38 @@ def test_several_pictures_stand_in_a_gallery_and_any_of_them_can_be_looked_at(
     studio: Studio, tmp_path: Path
 ) -> None:
     page = press(studio, making.asked, **{**GIVEN, "count": 3})
-    assert text(page["status"]) == "Done: 3 pictures. Choose one to look at it."
-    captions = [caption for _, caption in page["several"]["value"]]
+    captions = [caption.removesuffix(", judged best") for _, caption in page["several"]["value"]]
     assert captions == ["Seed 7", "Seed 8", "Seed 9"]
     assert page["several"]["visible"]
     assert page["actions"]["visible"]
     assert len(list(tmp_path.glob("*.png"))) == 3
     change = making.chosen(page["shown"], 0)
-    assert change["shown"].card.caption == "Seed 7"
+    assert change["shown"].card.caption.startswith("Seed 7")
     assert read_recipe(change["finished"])["request"]["seed"] == 7
     assert "Seed 7" in text(change["details"])
     assert change["result"]["value"] == change["finished"]
+
+
+def test_of_several_the_one_that_the_judge_likes_best_is_looked_at(
+    studio: Studio, models: Models
+) -> None:
+    page = press(studio, making.asked, **{**GIVEN, "count": 3})
+    told = "Done: 3 pictures. This one the judge likes best. Choose one to look at it."
+    assert text(page["status"]) == told
+    paths, captions = zip(*page["several"]["value"], strict=True)
+    (best,) = (n for n, caption in enumerate(captions) if caption.endswith(", judged best"))
+    goal = models.clip("pocket").embed_text(["a red apple"])
+    pictures = torch.cat([to_tensor(open_picture(path)) for path in paths])
+    assert models.judge("pocket").marks(pictures, goal).argmax() == best
+    assert page["several"]["selected_index"] == best
+    assert page["finished"] == paths[best] == page["shown"].card.path
+    assert f"Seed {7 + best}" in text(page["details"])
+
+
+def test_where_no_words_pull_the_last_of_several_is_looked_at(studio: Studio) -> None:
+    page = press(studio, making.asked, **{**GIVEN, "prompt": "fog::-1", "count": 2})
+    assert text(page["status"]) == "Done: 2 pictures. Choose one to look at it."
+    assert page["shown"].card.caption == "Seed 8"
 
 
 def test_a_single_picture_needs_no_gallery(studio: Studio) -> None:

@@ -23,6 +23,7 @@ from generators.pixels import Pixels
 from guidance import clip, draft
 from guidance.audio import AudioEncoder, Wave, whole
 from guidance.audio_net import Ear
+from guidance.judge import Judge, Network
 
 HASH, OTHER = "0" * 64, "1" * 64
 SMALL: dict[str, Any] = {
@@ -53,6 +54,12 @@ class Tiny:
     def draft(self, name: str) -> draft.Draft:
         """A draft network that has learned nothing."""
         return self.drafter
+
+    def judge(self, name: str) -> Judge:
+        """One that likes what is bright."""
+        network = Network(32, "test_efficientnet")
+        network.forward = lambda pictures: pictures.mean(dim=(1, 2, 3))[:, None].expand(-1, 32)  # type: ignore[method-assign]
+        return Judge(network, space="pocket")
 
     def sound(self, name: str) -> AudioEncoder:
         """A small ear, whatever is asked for."""
@@ -109,6 +116,17 @@ def test_what_pulls_less_than_half_as_strongly_is_not_in_the_draft(models: Tiny)
 def test_without_words_that_pull_a_run_begins_on_paper(models: Tiny) -> None:
     by_picture = {"prompt": "fog::-1", "pictures": ({"sha256": HASH},)}
     assert torch.equal(_first(models, **by_picture), _first(models, start="flat"))
+
+
+def test_the_judge_chooses_where_words_pull_and_there_is_a_choice(models: Tiny) -> None:
+    def chosen(count: int, **given: Any) -> int | None:
+        pictures = [torch.full((1, 3, 24, 30), shade) for shade in (0.2, 0.9, 0.5)[:count]]
+        return pipeline.best(make_request({**SMALL, **given}), models, pictures)
+
+    goal = models.seer.embed_text(["a fox"])
+    assert chosen(3, prompt="a fox") == (1 if goal.sum() > 0 else 0)
+    assert chosen(1, prompt="a fox") is None
+    assert chosen(3, prompt="fog::-1", pictures=({"sha256": HASH},)) is None
 
 
 def test_a_run_uses_the_draft_network_only_when_it_drafts() -> None:

@@ -379,14 +379,14 @@ def test_everything_is_trained_in_turn_and_nothing_twice(
     def training(name: str) -> Callable[[argparse.Namespace], None]:
         def train(args: argparse.Namespace) -> None:
             called.append((name, args.resume))
-            if name in ("draft", "sound"):
+            if name in command.READERS:
                 assert (args.clip / "weights").read_text() == "clip"
             (args.out / name).mkdir(parents=True, exist_ok=True)
             (args.out / name / "weights").write_text(name)
 
         return train
 
-    for name in ("clip", "vqgan", "draft", "sound"):
+    for name in ("clip", "vqgan", "draft", "sound", "judge"):
         monkeypatch.setitem(command.TASKS, name, training(name))
     monkeypatch.setattr(command, "fetch_data", lambda args: None)
     (tmp_path / "runs" / "vqgan").mkdir(parents=True)
@@ -394,6 +394,8 @@ def test_everything_is_trained_in_turn_and_nothing_twice(
     words = ["all", "--out", str(tmp_path / "runs"), "--weights", str(tmp_path / "weights")]
     for _ in range(2):
         assert command.main(words) == 0
-    assert called == [("clip", False), ("vqgan", True), ("draft", False), ("sound", False)]
-    for name in ("clip", "vqgan", "draft", "sound"):
+    assert called == [
+        (name, name == "vqgan") for name in ("clip", "vqgan", "draft", "sound", "judge")
+    ]
+    for name in ("clip", "vqgan", "draft", "sound", "judge"):
         assert (tmp_path / "weights" / name / "weights").read_text() == name

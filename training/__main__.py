@@ -31,6 +31,7 @@ from training.teacher import Teacher, encode_many, load_teacher
 from training.unrelated import draw_sheet
 from training.words import class_names, collect_texts, token_table, vet_words, without_synonyms
 
+READERS = ("draft", "sound", "judge")  # they speak the language of a trained CLIP
 P = TypeVar("P", bound=Course)
 
 
@@ -226,13 +227,11 @@ def train_all(args: argparse.Namespace) -> None:
     A training that was stopped goes on where it was, and one that is done is not done again.
     """
     fetch_data(args)
-    for name in ("clip", "vqgan", "draft", "sound"):  # the last two speak the CLIP's language
+    for name in ("clip", "vqgan", *READERS):
         place = args.out / name
         if not (place / "done").exists():
             again = ["--resume"] if (place / "checkpoint.pt").exists() else []
-            reader = (
-                ["--clip", str(args.out / "clip" / "clip")] if name in ("draft", "sound") else []
-            )
+            reader = ["--clip", str(args.out / "clip" / "clip")] if name in READERS else []
             words = ["--cache", str(args.cache), name, "--out", str(place), *again, *reader]
             TASKS[name](read_command(words))
             (place / "done").touch()
@@ -292,7 +291,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
-        if name in ("draft", "sound", "judge"):
+        if name in READERS:
             task.add_argument("--clip", type=Path, default=Path("weights/clip"), help="its reader")
         if name == "sound":
             task.add_argument(

@@ -86,6 +86,12 @@ class Shown:
         """The same with one more, which is looked at."""
         return Shown((*self.cards, card), len(self.cards))
 
+    def judged(self, job: str) -> Shown:
+        """The same, but that one is looked at which the judge likes best, and it is told so."""
+        at = next(n for n, card in enumerate(self.cards) if card.job == job)
+        best = self.cards[at]._replace(caption=f"{self.cards[at].caption}, judged best")
+        return Shown((*self.cards[:at], best, *self.cards[at + 1 :]), at)
+
 
 # --- what is asked for -----------------------------------------------------------------------
 
@@ -255,14 +261,19 @@ async def _watched(worker: Worker, runs: Sequence[Run]) -> AsyncIterator[Change]
             shown = shown.with_card(_card(worker, run))
             yield {"shown": shown, "several": _gallery(shown)}
     if len(runs) > 1:
-        yield {"status": _summary(runs)}
+        best = await asyncio.to_thread(worker.best, runs)
+        if best:
+            shown = shown.judged(best.job.id)
+            yield {**chosen(shown, shown.chosen), "several": _gallery(shown)}
+        yield {"status": _summary(runs, best)}
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def _summary(runs: Sequence[Run], best: Run | None) -> str:
     done = sum(run.job.state == "done" for run in runs)
-    if done == len(runs):
-        return say(f"Done: {done} pictures. Choose one to look at it.", 1.0)
-    return say(f"Stopped: {done} of {len(runs)} pictures are done.", done / len(runs))
+    if done < len(runs):
+        return say(f"Stopped: {done} of {len(runs)} pictures are done.", done / len(runs))
+    liked = "This one the judge likes best. " if best else ""
+    return say(f"Done: {done} pictures. {liked}Choose one to look at it.", 1.0)
 
 
 def _card(worker: Worker, run: Run) -> Card:

@@ -21,6 +21,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
     "generator": ("Generators", "What draws the picture."),
     "clip": ("CLIPs", "What compares the picture with words and pictures."),
     "draft": ("Drafts", "What turns words into a first picture."),
+    "judge": ("Judges", "What says which of several pictures shows the words best."),
     "speech": ("Speech", "What writes down the words in a sound."),
     "sound": ("Sounds", "What hears all else in a sound."),
 }

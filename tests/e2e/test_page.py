@@ -326,6 +326,7 @@ def test_several_pictures_come_one_by_one(visit: Visit) -> None:
     expect(status(page)).to_contain_text("Done: 3 pictures", timeout=LONG_WAIT)
     pictures = page.locator("#several button.thumbnail-item")
     expect(pictures).to_have_count(3)
+    expect(pictures.filter(has_text="judged best")).to_have_count(1)
     pictures.filter(has_text="Seed 22").click()
     expect(page.locator("#details")).to_contain_text("seed22.png")
 
