@@ -14,44 +14,169 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image as Picture
 from scipy.stats import wilcoxon
+from torch import Tensor
 
+from app import pipeline
+from app.images import to_pixels
 from app.models import Models
+from app.planner import settle
+from app.request import make_request
 from benchmarks import examiner
-from benchmarks.faithful import Question, paint, questions
+from benchmarks.faithful import Question, questions
+from generators.base import Image
+from guidance.clip import Clip, Embedding
+from guidance.draft import Draft
+from guidance.judge import Judge
 from training.data import load as load_library
 from training.examiner import load
 
-SHIPS = "as it ships"
-# Fields of a request; what is not named is as it ships.
-LEVERS: dict[str, dict[str, Any]] = {
-    SHIPS: {},
-    "draft alone, one step": {"steps": 1},
-    "no draft": {"start": "flat"},
-    "no pull to the draft": {"regularise": {"pull": 0.0}},
-    "pull x 3": {"regularise": {"pull": 12.0}},
-    "twice the steps": {"steps": 60},
-    "three times the views": {"views": 24},
-    "no augmentations": {"augment": (), "noise": 0.0},
-    "coarse to fine": {"coarse_to_fine": True},
-    "averaged (EMA .9)": {"ema": 0.9},
-    "steps of one size": {"schedule": "constant"},
-    "steps by cosine": {"schedule": "cosine"},
-    "smoothness .3": {"regularise": {"smoothness": 0.3}},
-    "no letters .3": {"regularise": {"text_off": 0.3}},
-    "away from a mean caption": {"negative": "a picture:.3"},
-    "plain cosine": {"distance": "cosine"},
-    "latent over resolutions": {"generator": "pyramid"},
-    "no latent: pixels": {"generator": "pixels"},
-}
 EVERY, SEEDS, QUALITY = 4, (7, 8), "draft"
+OTHERS = (100, 200, 300)  # what is added to a seed for three more tries
+GLANCE = 5  # steps between two looks at a picture on its way
 SHOWN = 10  # prompts on the sheet
+
+
+class Made(NamedTuple):
+    """A picture, (1, 3, h, w), and the seconds that it took."""
+
+    picture: Tensor
+    seconds: float
+
+
+Lever = Callable[[str, int, Models], Made]  # prompt, seed, models
+Choice = Callable[[str, Models, Sequence[Tensor]], int]  # prompt, models, pictures -> the best
+
+
+# --- Levers -------------------------------------------------------------------------------------
+
+
+def steps(prompt: str, seed: int, models: Models, **settings: Any) -> list[Tensor]:
+    """Every fifth picture of a run, and the last."""
+    request = settle(make_request({"prompt": prompt, "seed": seed, **settings}, QUALITY))
+    return [
+        step.settled()
+        for step in pipeline.run(request, models)
+        if step.last or step.index % GLANCE == 0
+    ]
+
+
+def asked(**settings: Any) -> Lever:
+    """A request with other settings."""
+
+    def make(prompt: str, seed: int, models: Models) -> Made:
+        began = time.perf_counter()
+        return Made(steps(prompt, seed, models, **settings)[-1], time.perf_counter() - began)
+
+    return make
+
+
+def best_of_four(choose: Choice) -> Lever:
+    """The best of the picture that ships and three more, of other seeds."""
+
+    def make(prompt: str, seed: int, models: Models) -> Made:
+        made = _tries(prompt, seed, models)
+        chosen = choose(prompt, models, [one.picture for one in made])
+        return Made(made[chosen].picture, sum(one.seconds for one in made))
+
+    return make
+
+
+@lru_cache(1)
+def _tries(prompt: str, seed: int, models: Models) -> tuple[Made, ...]:
+    return tuple(asked()(prompt, seed + more, models) for more in (0, *OTHERS))
+
+
+def best_step(choose: Choice) -> Lever:
+    """The best picture of a run, not the last."""
+
+    def make(prompt: str, seed: int, models: Models) -> Made:
+        began = time.perf_counter()
+        pictures = steps(prompt, seed, models)
+        return Made(pictures[choose(prompt, models, pictures)], time.perf_counter() - began)
+
+    return make
+
+
+def by_judge(prompt: str, models: Models, pictures: Sequence[Tensor]) -> int:
+    """As the program chooses."""
+    chosen = pipeline.best(make_request({"prompt": prompt}), models, pictures)
+    assert chosen is not None  # words pull
+    return chosen
+
+
+def by_guide(prompt: str, models: Models, pictures: Sequence[Tensor]) -> int:
+    """By who has drawn them."""
+    guide = models.clip("pocket")
+    seen = torch.cat([pipeline.embed_picture(guide, picture) for picture in pictures])
+    return int((seen @ guide.embed_text([prompt])[0]).argmax())
+
+
+class JudgedDraft(Draft):
+    """The same network; which of its drafts the loop begins with, says the judge."""
+
+    def __init__(self, draft: Draft, judge: Judge) -> None:
+        """Beside each other."""
+        super().__init__(draft.network, space=draft.space)
+        self.judge = judge
+
+    def choose(
+        self, pictures: Image, embedding: Embedding, clip: Clip, seed: int
+    ) -> tuple[int, float]:
+        """The best by the judge; how well it fits is still the guide's word: the pull needs it."""
+        best = int(self.judge.marks(pictures, embedding).argmax())
+        _, fit = super().choose(pictures[best : best + 1], embedding, clip, seed)
+        return best, fit
+
+
+def judged_draft(prompt: str, seed: int, models: Models) -> Made:
+    """Begin with the draft that the judge likes best."""
+    key = ("draft", pipeline.DRAFTER, models.device, "float32")
+    usual = models.draft(pipeline.DRAFTER)
+    models._kept[key] = JudgedDraft(usual, models.judge(pipeline.JUDGE))
+    try:
+        return asked()(prompt, seed, models)
+    finally:
+        models._kept[key] = usual
+
+
+SHIPS = "as it ships"
+LEVERS: Mapping[str, Lever] = {
+    SHIPS: asked(),
+    "draft alone, one step": asked(steps=1),
+    "no draft": asked(start="flat"),
+    "no pull to the draft": asked(regularise={"pull": 0.0}),
+    "pull x 3": asked(regularise={"pull": 12.0}),
+    "twice the steps": asked(steps=60),
+    "three times the views": asked(views=24),
+    "no augmentations": asked(augment=(), noise=0.0),
+    "coarse to fine": asked(coarse_to_fine=True),
+    "averaged (EMA .9)": asked(ema=0.9),
+    "steps of one size": asked(schedule="constant"),
+    "steps by cosine": asked(schedule="cosine"),
+    "smoothness .3": asked(regularise={"smoothness": 0.3}),
+    "no letters .3": asked(regularise={"text_off": 0.3}),
+    "away from a mean caption": asked(negative="a picture:.3"),
+    "plain cosine": asked(distance="cosine"),
+    "latent over resolutions": asked(generator="pyramid"),
+    "no latent: pixels": asked(generator="pixels"),
+    "draft chosen by the judge": judged_draft,
+    "best step, by the judge": best_step(by_judge),
+    "best step, by the guide": best_step(by_guide),
+    "best of four, by the judge": best_of_four(by_judge),
+    "best of four, by the guide": best_of_four(by_guide),
+}
+
+
+# --- Pictures -----------------------------------------------------------------------------------
 
 
 def chosen() -> list[Question]:
@@ -74,14 +199,15 @@ def make(out: Path, levers: Sequence[str]) -> None:
                 if path.exists():
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
-                began = time.perf_counter()
-                given = {"prompt": question.prompt, "seed": seed, **LEVERS[lever]}
-                picture = paint(given, QUALITY, models)
-                told = {"lever": lever, "seconds": round(time.perf_counter() - began, 3)}
-                picture.save(path)
+                made = LEVERS[lever](question.prompt, seed, models)
+                Picture.fromarray(to_pixels(made.picture)).save(path)
                 with log.open("a") as file:
+                    told = {"lever": lever, "seconds": round(made.seconds, 3)}
                     file.write(json.dumps(told) + "\n")
         print(f"{number:2} {question.prompt}", flush=True)
+
+
+# --- Marks --------------------------------------------------------------------------------------
 
 
 def compare(out: Path, folder: Path = examiner.FOLDER) -> dict[str, Any]:

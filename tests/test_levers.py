@@ -1,27 +1,22 @@
-"""The benchmark of levers: each changes the request, all see the same prompts, in pairs."""
+"""The benchmark of levers: one at a time, all see the same prompts, pairs are compared."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
 
-from app.request import make_request
 from benchmarks import levers
-from benchmarks.levers import LEVERS, SEEDS, SHIPS
+from benchmarks.levers import LEVERS, OTHERS, SEEDS, SHIPS
+from guidance.optimise import Step
 
-
-def test_each_lever_changes_the_request_and_no_two_are_the_same() -> None:
-    asked = [
-        make_request({"prompt": "a cat", "seed": 7, **settings}, levers.QUALITY)
-        for settings in LEVERS.values()
-    ]
-    assert len(set(asked)) == len(LEVERS)
+TWICE = "twice the steps"
 
 
 def test_prompts_come_from_every_group() -> None:
@@ -30,31 +25,72 @@ def test_prompts_come_from_every_group() -> None:
 
 
 @pytest.fixture
-def painted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was asked of the engine; the picture is grey, and redder the more steps it has."""
-    asked: list[dict[str, Any]] = []
+def run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The requests that the engine got; its pictures are redder the more steps there are."""
+    asked: list[Any] = []
 
-    def paint(given: dict[str, Any], quality: str, models: Any) -> Picture.Image:
-        asked.append(given)
-        return Picture.new("RGB", (8, 8), (200 if "steps" in given else 100, 100, 100))
+    def take(request: Any, models: Any) -> Any:
+        asked.append(request)
+        for index in range(request.steps + 1):
+            shade = index / 100 + request.seed / 1000
+            image = torch.tensor([shade, 0.4, 0.4])[None, :, None, None].expand(1, 3, 16, 16)
+            last, nothing = index == request.steps, cast(Any, None)
+            yield Step(index, last, image, {}, nothing, partial(torch.clone, image))
 
-    monkeypatch.setattr(levers, "paint", paint)
+    monkeypatch.setattr(levers.pipeline, "run", take)
     monkeypatch.setattr(levers, "Models", lambda: None)
     return asked
 
 
-def test_pictures_that_lie_there_are_kept(tmp_path: Path, painted: list[Any]) -> None:
-    levers.make(tmp_path, [SHIPS, "twice the steps"])
-    assert len(painted) == 2 * 30 * len(SEEDS)
-    levers.make(tmp_path, [SHIPS, "twice the steps", "no draft"])
-    assert len(painted) == 3 * 30 * len(SEEDS)
-    assert all(given["start"] == "flat" for given in painted[-60:])
+def test_each_lever_but_those_of_the_judge_changes_the_request(run: list[Any]) -> None:
+    for name in list(LEVERS)[:18]:
+        LEVERS[name]("a cat", 7, None)  # type: ignore[arg-type]
+    assert len(set(run)) == 18
+    assert {request.seed for request in run} == {7}
+
+
+def test_pictures_that_lie_there_are_kept(tmp_path: Path, run: list[Any]) -> None:
+    levers.make(tmp_path, [SHIPS, TWICE])
+    assert len(run) == 2 * 30 * len(SEEDS)
+    levers.make(tmp_path, [SHIPS, TWICE, "no draft"])
+    assert len(run) == 3 * 30 * len(SEEDS)
+    assert all(request.start == "flat" for request in run[-60:])
+
+
+def test_the_best_of_four_is_one_of_four_seeds(run: list[Any]) -> None:
+    lever = levers.best_of_four(lambda prompt, models, pictures: 2)
+    made = lever("a cat", 7, None)  # type: ignore[arg-type]
+    assert [request.seed for request in run] == [7 + more for more in (0, *OTHERS)]
+    assert made.picture[0, 0, 0, 0] == pytest.approx(0.3 + (7 + OTHERS[1]) / 1000)
+
+
+def test_the_best_step_is_one_of_every_fifth(run: list[Any]) -> None:
+    seen: list[int] = []
+
+    def choose(prompt: str, models: Any, pictures: Any) -> int:
+        seen.append(len(pictures))
+        return 1
+
+    made = levers.best_step(choose)("a cat", 0, None)  # type: ignore[arg-type]
+    assert seen == [7]  # 0, 5, ... 30
+    assert made.picture[0, 0, 0, 0] == pytest.approx(0.05)
+
+
+def test_the_judge_can_choose_the_draft(pocket_models: Any) -> None:
+    """The guide's own choice does not count."""
+    drafter = levers.JudgedDraft(pocket_models.draft("pocket"), pocket_models.judge("pocket"))
+    reader = pocket_models.clip("pocket")
+    goal = reader.embed_text(["a cat"])
+    pictures = drafter.draw(goal)
+    best, fit = drafter.choose(pictures, goal, reader, seed=3)
+    assert best == drafter.judge.marks(pictures, goal).argmax()
+    assert -1 <= fit <= 1
 
 
 def test_a_lever_is_compared_with_the_engine_pair_by_pair(
-    tmp_path: Path, painted: list[Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tower that likes red: the lever that makes pictures redder is better in every pair."""
+    """An examiner that likes red: the lever that makes pictures redder is better in every pair."""
 
     class Clean:
         def __init__(self, library: Any) -> None:
@@ -63,25 +99,25 @@ def test_a_lever_is_compared_with_the_engine_pair_by_pair(
         def share(self, shown: Any) -> float:
             return 0.5
 
-    def rivals(net: Any, shown: list[Path], *others: Any) -> Any:
-        red = [Picture.open(path).getpixel((0, 0))[0] / 255 for path in shown]  # type: ignore[index]
+    def rivals(net: Any, shown: list[Path], *others: Any) -> torch.Tensor:
+        red = [np.asarray(Picture.open(path))[0, 0, 0] / 255 for path in shown]
         return torch.tensor([[value, 0.5, 0.2] for value in red])
 
-    monkeypatch.setattr(
-        levers, "load", lambda folder: type("Net", (), {"scale": lambda self: 9.0})()
-    )
+    net = type("Net", (), {"scale": lambda self: 9.0})()
+    monkeypatch.setattr(levers, "load", lambda folder: net)
     monkeypatch.setattr(levers, "load_library", lambda: None)
     monkeypatch.setattr(levers.examiner, "Cleanliness", Clean)
     monkeypatch.setattr(levers.examiner, "rivals", rivals)
-    levers.make(tmp_path, [SHIPS, "twice the steps"])
+    levers.make(tmp_path, [SHIPS, TWICE])
     found = levers.compare(tmp_path)
-    assert list(found) == [SHIPS, "twice the steps"]  # the others were not made
+    assert list(found) == [SHIPS, TWICE]  # the others were not made
     assert found[SHIPS]["first"] == "0/60"
-    assert found["twice the steps"]["first"] == "60/60"
-    assert found["twice the steps"]["better"] == "60/60"
-    assert found["twice the steps"]["moves"] > 0
-    assert found["twice the steps"]["p"] < 0.001
+    assert found[TWICE]["first"] == "60/60"
+    assert found[TWICE]["better"] == "60/60"
+    assert found[TWICE]["moves"] > 0
+    assert found[TWICE]["p"] < 0.001
     assert json.dumps(found)
+    assert levers.draw_sheet(tmp_path, list(found)).size == (960, 192)
 
 
 def test_pairs_that_are_alike_show_nothing() -> None:
