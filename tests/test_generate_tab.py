@@ -400,6 +400,7 @@ def test_of_several_the_one_that_the_judge_likes_best_is_looked_at(
     assert page["several"]["selected_index"] == best
     assert page["finished"] == paths[best] == page["shown"].card.path
     assert f"Seed {7 + best}" in text(page["details"])
+    assert page["reuse"]["value"] == f"Reuse seed {7 + best}"
 
 
 def test_where_no_words_pull_the_last_of_several_is_looked_at(studio: Studio) -> None:

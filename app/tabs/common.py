@@ -408,7 +408,7 @@ def _first(run: Run, look: Look, about: Callable[[Run], str]) -> Change:
         "preview": gr.update(value=preview(look.pixels), visible=True, alt_text=GROWING),
         "result": gr.update(visible=False),
         "details": about(run),
-        "reuse": _reuse(run),
+        "reuse": reuse(run.request.seed),
     }
 
 
@@ -426,13 +426,14 @@ def outcome(
         ),
         "preview": gr.update(value=None, visible=False),
         "details": about(run),
-        "reuse": _reuse(run),  # a quick run may be over before its first look was shown
+        "reuse": reuse(run.request.seed),  # a quick run may be over before its first look was shown
         **done(run),
     }
 
 
-def _reuse(run: Run) -> Any:
-    return gr.update(value=f"Reuse seed {run.request.seed}", interactive=True)
+def reuse(seed: int) -> Any:
+    """The button that keeps the seed of what is looked at."""
+    return gr.update(value=f"Reuse seed {seed}", interactive=True)
 
 
 def preview(pixels: Pixels, side: int = _PREVIEW_SIDE) -> Picture.Image:

@@ -134,7 +134,7 @@ def _connect_again(studio: Studio, tabs: Any, all_parts: Parts) -> None:
 AGAIN = {
     "Generate": "prompt negative quality size seed start init init_noise image_prompt image_weight "
     "generator clip steps views preview result several finished shown details curves actions "
-    "further filming film film_note".split(),
+    "reuse further filming film film_note".split(),
     "Edit": "picture original canvas easel painting undo instruction strength quality place "
     "everywhere mask invert grow seed preview result three details onward yes".split(),
 }

@@ -22,6 +22,7 @@ from app.tabs.common import (
     complain,
     complaint,
     follow,
+    reuse,
     rows,
     say,
     sentence,
@@ -60,6 +61,7 @@ class Card(NamedTuple):
     """A picture that was made: its job, the file that the page shows, what is told beside it."""
 
     job: str
+    seed: int
     path: str
     caption: str
     about: str
@@ -282,6 +284,7 @@ def _card(worker: Worker, run: Run) -> Card:
     assert run.saved is not None  # else there is none
     return Card(
         run.job.id,
+        request.seed,
         shown_copy(run.saved),
         f"Seed {request.seed}{stopped}",
         _details(run),
@@ -329,6 +332,7 @@ def chosen(shown: Shown, index: int) -> Change:
         "finished": card.path,
         "details": card.about,
         "curves": card.curves,
+        "reuse": reuse(card.seed),
     }
 
 
