@@ -753,7 +753,8 @@ def test_models_lists_every_row_and_what_is_here(cli: Command) -> None:
 def test_download_of_what_is_here_says_so(cli: Command) -> None:
     result = cli("download", "pocket")
     assert result.exit_code == 0
-    assert result.stderr.count("was here") == 4  # a generator, a CLIP, a draft network and an ear
+    # a generator, a CLIP, a draft network, a judge and an ear
+    assert result.stderr.count("was here") == 5
 
 
 def test_download_of_what_nobody_knows_lists_what_there_is(cli: Command) -> None:
