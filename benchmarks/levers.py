@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -137,15 +137,24 @@ class JudgedDraft(Draft):
         return best, fit
 
 
+class JudgedModels:
+    """The same models, but for who chooses the draft."""
+
+    def __init__(self, models: Models) -> None:
+        """Around them."""
+        self._models = models
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._models, name)
+
+    def draft(self, name: str) -> Draft:
+        """The draft network, and the judge beside it."""
+        return JudgedDraft(self._models.draft(name), self._models.judge(pipeline.JUDGE))
+
+
 def judged_draft(prompt: str, seed: int, models: Models) -> Made:
     """Begin with the draft that the judge likes best."""
-    key = ("draft", pipeline.DRAFTER, models.device, "float32")
-    usual = models.draft(pipeline.DRAFTER)
-    models._kept[key] = JudgedDraft(usual, models.judge(pipeline.JUDGE))
-    try:
-        return asked()(prompt, seed, models)
-    finally:
-        models._kept[key] = usual
+    return asked()(prompt, seed, cast(Models, JudgedModels(models)))
 
 
 SHIPS = "as it ships"

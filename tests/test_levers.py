@@ -87,6 +87,19 @@ def test_the_judge_can_choose_the_draft(pocket_models: Any) -> None:
     assert -1 <= fit <= 1
 
 
+def test_the_lever_of_the_draft_leaves_all_other_models_as_they_are(
+    pocket_models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(prompt: str, seed: int, models: Any) -> list[torch.Tensor]:
+        assert isinstance(models.draft("pocket"), levers.JudgedDraft)
+        assert models.clip("pocket") is pocket_models.clip("pocket")
+        return [torch.zeros(1, 3, 16, 16)]
+
+    monkeypatch.setattr(levers, "steps", take)
+    levers.judged_draft("a cat", 7, pocket_models)
+    assert not isinstance(pocket_models.draft("pocket"), levers.JudgedDraft)
+
+
 def test_a_lever_is_compared_with_the_engine_pair_by_pair(
     tmp_path: Path, run: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
