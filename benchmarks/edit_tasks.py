@@ -166,7 +166,7 @@ def _open(seed: int) -> tuple[Any, list[int], Generator]:
 def _task(
     kind: str, number: int, row: int, studio: Any, rng: Generator, other: int | None = None
 ) -> Task:
-    name = studio.library.pictures[row].name
+    name = studio.name(row)
     place = _scene(number, studio, rng, row, other)
     tone = studio.tone[row] * 255
 
@@ -210,7 +210,7 @@ def _scene(number: int, studio: Any, rng: Generator, row: int, other: int | None
         for span in ((0.24, 0.28), (0.72, 0.76))
     )
     mine, its = (left, right) if rng.random() < 0.5 else (right, left)
-    beside, name = studio.cutout(other), studio.library.pictures[other].name
+    beside, name = studio.cutout(other), studio.name(other)
     ground = paste(empty, beside, *its)
     found = _placed(paste(ground, cutout, *mine), cutout, *mine, ground=ground)
     return {**found, "others": ((name, _where(beside, *its)),)}

@@ -68,15 +68,12 @@ def _square(shown: Shown, side: int) -> Tensor:
 
 def ranks(net: Examiner, shown: Sequence[Shown], asked: Sequence[Question]) -> list[int]:
     """For each picture how many other prompts and names are nearer than its own prompt."""
-    scores = rivals(net, shown, asked, asked)
-    return (scores[:, 1:] > scores[:, :1]).sum(dim=1).tolist()
+    return places(rivals(net, shown, asked, asked)).tolist()
 
 
-def likelihoods(
-    net: Examiner, shown: Sequence[Shown], asked: Sequence[Question], among: Sequence[Question]
-) -> Tensor:
-    """(n,): how likely each picture's own prompt is among all others, as a logarithm."""
-    return (net.scale() * rivals(net, shown, asked, among)).log_softmax(dim=1)[:, 0]
+def places(scores: Tensor) -> Tensor:
+    """(n, 1 + m), as `rivals` gives them -> (n,): how many of the others are nearer."""
+    return (scores[:, 1:] > scores[:, :1]).sum(dim=1)
 
 
 def rivals(
@@ -88,8 +85,8 @@ def rivals(
     """
     more = names(load_library())
     texts = [question.prompt for question in among] + [article(name) for name in more]
-    places = {question: place for place, question in enumerate(among)}
-    own = torch.tensor([places[question] for question in asked])[:, None]
+    column = {question: number for number, question in enumerate(among)}
+    own = torch.tensor([column[question] for question in asked])[:, None]
     alike = [[False] * len(among) + [names_it(name, q.names) for name in more] for q in asked]
     scores = nearness(net, shown, texts)
     others = scores.masked_fill(torch.tensor(alike).scatter(1, own, True), -torch.inf)
@@ -104,10 +101,10 @@ def names(library: Library, count: int = MORE, seed: int = 11) -> list[str]:
 
 def marks(net: Examiner, shown: Sequence[Shown], asked: Sequence[Question]) -> dict[str, Any]:
     """Own prompt first, and among the top five, of all; things together, then by group."""
-    places = dict(zip(asked, ranks(net, shown, asked), strict=True))
-    things = [place for question, place in places.items() if question.group != "scene"]
+    ranked = dict(zip(asked, ranks(net, shown, asked), strict=True))
+    things = [place for question, place in ranked.items() if question.group != "scene"]
     groups: dict[str, list[int]] = defaultdict(list)
-    for question, place in places.items():
+    for question, place in ranked.items():
         groups[question.group].append(place)
     return {"things": _told(things), **{group: _told(found) for group, found in groups.items()}}
 

@@ -27,7 +27,7 @@ import torch
 from PIL import Image as Picture
 from PIL import ImageDraw
 
-from app.images import open_picture, to_tensor
+from app.images import open_picture, to_pixels, to_tensor
 from app.models import Models
 from app.pipeline import embed_picture, run
 from app.planner import settle
@@ -89,8 +89,7 @@ def paint(given: Mapping[str, Any], quality: str, models: Models) -> Picture.Ima
     """The picture that a request ends with."""
     for step in run(settle(make_request(given, quality)), models):
         last = step
-    pixels = (last.settled()[0].permute(1, 2, 0) * 255).round().byte().numpy()
-    return Picture.fromarray(pixels)
+    return Picture.fromarray(to_pixels(last.settled()))
 
 
 def pictures(out: Path) -> list[Path]:

@@ -232,8 +232,8 @@ def compare(out: Path, folder: Path = examiner.FOLDER) -> dict[str, Any]:
         if not all(path.exists() for path in shown):
             continue
         near = examiner.rivals(net, shown, asked, among)
-        ranks = (near[:, 1:] > near[:, :1]).sum(dim=1)
-        likely = examiner.likelihoods(net, shown, asked, among).numpy()
+        ranks = examiner.places(near)
+        likely = (net.scale() * near).log_softmax(dim=1)[:, 0].numpy()
         base = likely if lever == SHIPS else base
         found[lever] = {
             "first": f"{int((ranks == 0).sum())}/{len(shown)}",

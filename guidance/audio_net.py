@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from timm.models import efficientnet
 from torch import Tensor, nn
 
 from guidance.audio import Wave, cut
 from guidance.clip import Embedding
+from guidance.weights import fill
 
 RATE = 16_000  # Hz
 WINDOW, STRIDE = 2.0, 1.0  # seconds: how long a window is, how far the next one begins
@@ -152,9 +152,5 @@ def load(path: Path, device: str = "cpu") -> Ear:
     """
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     network = Network(config["width"], config["labels"], config["tower"])
-    weights = {key: value.float() for key, value in load_file(path / WEIGHTS).items()}
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights in {path} are another network's: {error}") from error
+    fill(network, path / WEIGHTS)
     return Ear(network.to(device), space=config["space"])

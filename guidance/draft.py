@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from generators.base import Image, Size
 from guidance.clip import Clip, Embedding
 from guidance.layout import Place
 from guidance.paint import paint
+from guidance.weights import fill
 
 Cutout = Tensor  # (b, 4, 64, 64), colours times alpha, and alpha, 0..1
 
@@ -260,12 +260,5 @@ def load(path: Path, device: str = "cpu") -> Draft:
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     space = config.pop("space")
     network = Network(Shape(**config))
-    weights = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in load_file(path / WEIGHTS).items()
-    }
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights in {path} belong to another network: {error}") from error
+    fill(network, path / WEIGHTS)
     return Draft(network.to(device), space=space)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from timm.models import efficientnet
 from torch import Tensor, nn
 
 from generators.base import Image
 from guidance.clip import Embedding
+from guidance.weights import fill
 
 SIDE = 96  # pixels that the tower looks at
 TOWER = "tf_efficientnet_lite0"
@@ -65,12 +65,5 @@ def load(path: Path, device: str = "cpu") -> Judge:
     """
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     network = Network(config["width"], config["tower"])
-    weights = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in load_file(path / WEIGHTS).items()
-    }
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights in {path} belong to another network: {error}") from error
+    fill(network, path / WEIGHTS)
     return Judge(network.to(device), space=config["space"])

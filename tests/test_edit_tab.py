@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import io
 import json
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +34,7 @@ from app.tabs.edit import Family
 from app.tabs.strengths import STRENGTHS, Tries
 from app.worker import Worker
 from guidance.instruct import KINDS
+from tests.handlers import last, text, watch
 
 RED, WHITE = (215, 40, 40), (250, 250, 250)
 SIDE = 96
@@ -102,23 +102,6 @@ def read(path: str) -> Pixels:
         return np.asarray(picture)
 
 
-async def collect(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None]:
-    """All changes of the page, and the error they end with, if any."""
-    seen: list[Change] = []
-    try:
-        async for change in changes:
-            seen.append(change)
-    except gr.Error as error:
-        return seen, error
-    return seen, None
-
-
-def watch(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None]:
-    """Collect in a thread of its own: the browser tests leave a loop running in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, collect(changes)).result()
-
-
 def press_edit(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
     return watch(changing.course(studio, given, threading.Event(), "somebody"))
 
@@ -129,15 +112,6 @@ def press_look(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.
 
 def propose(studio: Studio, given: dict[str, Any], **other: Any) -> Proposal:
     return changing.propose(studio.worker().result(), {**given, **other})
-
-
-def last(seen: list[Change], name: str) -> Any:
-    """The newest that a part of the page was given."""
-    return next(change[name] for change in reversed(seen) if name in change)
-
-
-def text(markup: str) -> str:
-    return html.unescape(re.sub("<[^>]*>", "", markup))
 
 
 # --- the page ---------------------------------------------------------------------------------

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import math
 import re
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -31,6 +28,7 @@ from app.tabs.common import Change
 from app.worker import Run, Worker
 from guidance.layout import undress
 from guidance.styles import STYLES, WORDS
+from tests.handlers import watch
 
 OWNER = "a" * 32
 TYPED: dict[str, Any] = {
@@ -120,25 +118,9 @@ GIVEN: dict[str, Any] = {
 }
 
 
-def collect(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None]:
-    """All changes of the page, and the error they end with; in a thread with a loop of its own."""
-
-    async def everything() -> tuple[list[Change], gr.Error | None]:
-        seen: list[Change] = []
-        try:
-            async for change in changes:
-                seen.append(change)
-        except gr.Error as error:
-            return seen, error
-        return seen, None
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, everything()).result()
-
-
 def press(studio: Studio, begin: Callable[..., making.Begin], **given: Any) -> Change:
     """What stands on the page after a button was pressed and all is over."""
-    seen, error = collect(making.course(studio, begin(given, OWNER), threading.Event()))
+    seen, error = watch(making.course(studio, begin(given, OWNER), threading.Event()))
     assert error is None
     page: Change = {}
     for change in seen:
@@ -418,7 +400,7 @@ def test_a_single_picture_needs_no_gallery(studio: Studio) -> None:
 
 def test_how_far_several_pictures_are_is_told_together(studio: Studio) -> None:
     begin = making.asked({**GIVEN, "count": 2}, OWNER)
-    seen, _ = collect(making.course(studio, begin, threading.Event()))
+    seen, _ = watch(making.course(studio, begin, threading.Event()))
     told = [change["status"] for change in seen if "status" in change]
     assert any(text(status).startswith("Picture 2 of 2 · Done: 6 steps") for status in told)
     shares = [float(share) for status in told for share in re.findall('value="([0-9.]+)"', status)]
@@ -436,7 +418,7 @@ def test_a_stopped_picture_offers_to_continue_and_a_done_one_more_steps(studio: 
                 stop.set()
             yield change
 
-    seen, error = collect(stopped())
+    seen, error = watch(stopped())
     assert error is None
     page: Change = {}
     for change in seen:
@@ -464,7 +446,7 @@ def test_buttons_go_on_from_the_picture_that_is_shown(studio: Studio, worker: Wo
 
 def test_without_a_picture_the_buttons_say_so(studio: Studio) -> None:
     begin = making.further({"shown": making.Shown()}, OWNER)
-    _, error = collect(making.course(studio, begin, threading.Event()))
+    _, error = watch(making.course(studio, begin, threading.Event()))
     assert error is not None
     assert "There is no picture yet" in error.message
 
@@ -472,7 +454,7 @@ def test_without_a_picture_the_buttons_say_so(studio: Studio) -> None:
 def test_what_is_refused_leaves_what_stood_there(studio: Studio) -> None:
     page = press(studio, making.asked, **{**GIVEN, "count": 2})
     begin = making.asked({**GIVEN, "prompt": " "}, OWNER)
-    seen, error = collect(making.course(studio, begin, threading.Event(), page["shown"]))
+    seen, error = watch(making.course(studio, begin, threading.Event(), page["shown"]))
     assert error is not None
     assert seen[-1]["actions"]["visible"]
     assert len(seen[-1]["several"]["value"]) == 2
@@ -489,17 +471,17 @@ def test_a_picture_that_was_cleared_away_is_not_used(studio: Studio) -> None:
 
 def test_the_film_is_shown_when_somebody_asks_for_it(studio: Studio) -> None:
     page = press(studio, making.asked, **GIVEN)
-    seen, _ = collect(making.film(studio, page["shown"], OWNER))
+    seen, _ = watch(making.film(studio, page["shown"], OWNER))
     assert Path(seen[-1]["film"]).suffix == ".mp4"
     assert seen[-1]["film_note"] == ""
     page = press(studio, making.further, shown=page["shown"], more_steps=4)
-    seen, _ = collect(making.film(studio, page["shown"], OWNER))
+    seen, _ = watch(making.film(studio, page["shown"], OWNER))
     assert "It begins at step 6" in text(seen[-1]["film_note"])
 
 
 def test_another_visitor_sees_no_film(studio: Studio) -> None:
     page = press(studio, making.asked, **GIVEN)
-    ((change,), _) = collect(making.film(studio, page["shown"], "b" * 32))
+    ((change,), _) = watch(making.film(studio, page["shown"], "b" * 32))
     assert "There is no job" in text(change["film_note"])
 
 
@@ -507,7 +489,7 @@ def test_where_no_film_was_made_it_says_so(studio: Studio, monkeypatch: pytest.M
     monkeypatch.setattr(making, "_FILM_PATIENCE", 0.3)
     monkeypatch.setattr(film, "make", lambda folder: None)
     page = press(studio, making.asked, **GIVEN)
-    seen, _ = collect(making.film(studio, page["shown"], OWNER))
+    seen, _ = watch(making.film(studio, page["shown"], OWNER))
     assert "There is no film of this run" in text(seen[-1]["film_note"])
 
 

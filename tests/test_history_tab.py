@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from app.tabs.common import Change
 from app.tabs.past import PAGE, View
 from app.terminal import amount
 from app.worker import Worker
+from tests.handlers import text
 
 OWNER = "a" * 32
 
@@ -101,10 +100,6 @@ def choose(worker: Worker, index: int = 0, view: View | None = None) -> View:
 
 def captions(change: Change) -> list[str]:
     return [caption for _, caption in change["gallery"]["value"]]
-
-
-def text(markup: str) -> str:
-    return html.unescape(re.sub("<[^>]*>", "", markup))
 
 
 # --- the list --------------------------------------------------------------------------------

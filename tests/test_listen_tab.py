@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from app.worker import Worker
 from guidance.audio import Stretch, Wave
 from guidance.audio_net import Ear
 from scripts.examples import sounds as made_again
+from tests.handlers import last, text, watch
 
 SHIP = Path(__file__).parent / "sounds" / "ship.flac"  # "a ship in a storm", by espeak-ng
 EXAMPLE_FILES = Path(__file__).parent.parent / "app" / "examples"
@@ -100,23 +99,6 @@ def save(path: Path, wave: Wave) -> str:
     return str(save_wav(path, wave))
 
 
-async def collect(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None]:
-    """All changes of the page, and the error they end with, if any."""
-    seen: list[Change] = []
-    try:
-        async for change in changes:
-            seen.append(change)
-    except gr.Error as error:
-        return seen, error
-    return seen, None
-
-
-def watch(changes: AsyncIterator[Change]) -> tuple[list[Change], gr.Error | None]:
-    """Collect in a thread of its own: the browser tests leave a loop running in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, collect(changes)).result()
-
-
 def press_listen(studio: Studio, given: dict[str, Any]) -> tuple[list[Change], gr.Error | None]:
     return watch(hearing.attend(studio, given, threading.Event()))
 
@@ -130,15 +112,6 @@ def after(given: dict[str, Any], seen: list[Change]) -> dict[str, Any]:
     for change in seen:
         given = {**given, **{name: value for name, value in change.items() if name in given}}
     return given
-
-
-def last(seen: list[Change], name: str) -> Any:
-    """The newest that a part of the page was given."""
-    return next(change[name] for change in reversed(seen) if name in change)
-
-
-def text(markup: str) -> str:
-    return html.unescape(re.sub("<[^>]*>", "", markup))
 
 
 def made(tmp_path: Path) -> dict[str, Any]:

@@ -604,10 +604,17 @@ def test_addresses_on_the_hub() -> None:
 
 @pytest.fixture
 def tiny(tiny_vqgan: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Entry:
-    """A row for a small VQGAN that the server holds as an old checkpoint."""
+    """A row for a small VQGAN that the server holds."""
+    entry = old_checkpoint(tiny_vqgan, server)
+    monkeypatch.setitem(GENERATORS, "tiny", entry)
+    return entry
+
+
+def old_checkpoint(tiny_vqgan: Path, server: Server) -> Entry:
+    """A row that nobody checked, for a small VQGAN that the server holds as people used to."""
     weights = load_file(tiny_vqgan / "model.safetensors")
     server.content = checkpoint({**weights, "loss.x": torch.randn(3)}, tiny_vqgan.parent)
-    entry = Entry(
+    return Entry(
         "tiny",
         "generator",
         "vqgan",
@@ -615,9 +622,8 @@ def tiny(tiny_vqgan: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> E
         files=(File("model.safetensors", (Source(server.address),), "ckpt"),),
         network=yaml.safe_load((tiny_vqgan / "config.yaml").read_text()),
         verified=False,
+        note="small & <b>new</b>",
     )
-    monkeypatch.setitem(GENERATORS, "tiny", entry)
-    return entry
 
 
 def checkpoint(weights: dict[str, torch.Tensor], folder: Path) -> bytes:

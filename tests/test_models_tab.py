@@ -15,9 +15,6 @@ from typing import Any
 
 import gradio as gr
 import pytest
-import torch
-import yaml
-from safetensors.torch import load_file
 
 from app import fetching, inventory, models, tabs
 from app.catalog import GENERATORS, TABLES, Entry, File, ModelError, Source
@@ -28,7 +25,7 @@ from app.tabs import model_list
 from app.tabs import models as tab
 from app.tabs.common import Change
 from app.tabs.models import ACTS, KINDS, View
-from tests.test_models import HURRY, Request, Server, checkpoint, cut, serving, status
+from tests.test_models import HURRY, Request, Server, cut, old_checkpoint, serving, status
 
 TINY = "generator/tiny"
 
@@ -51,18 +48,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def tiny(tiny_vqgan: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Entry:
     """A row for a small VQGAN that the server holds as an old checkpoint, which nobody checked."""
-    weights = load_file(tiny_vqgan / "model.safetensors")
-    server.content = checkpoint({**weights, "loss.x": torch.randn(3)}, tiny_vqgan.parent)
-    entry = Entry(
-        "tiny",
-        "generator",
-        "vqgan",
-        licence="MIT",
-        files=(File("model.safetensors", (Source(server.address),), "ckpt"),),
-        network=yaml.safe_load((tiny_vqgan / "config.yaml").read_text()),
-        verified=False,
-        note="small & <b>new</b>",
-    )
+    entry = old_checkpoint(tiny_vqgan, server)
     monkeypatch.setitem(GENERATORS, "tiny", entry)
     return entry
 

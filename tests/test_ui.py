@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from app.request import CHOICES, Request
 from app.slot import CLOSED
 from app.tabs import Studio, common, generate, generate_parts, making
 from app.worker import Worker
+from tests.handlers import watch
 
 GIVEN = {
     "prompt": "a red apple",
@@ -65,23 +66,6 @@ def studio(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     studio = Studio(lambda: Worker(models))
     yield studio
     studio.close()
-
-
-async def collect(changes: AsyncIterator[common.Change]) -> tuple[list[Any], gr.Error | None]:
-    """All changes of the page, and the error they end with, if any."""
-    seen = []
-    try:
-        async for change in changes:
-            seen.append(change)
-    except gr.Error as error:
-        return seen, error
-    return seen, None
-
-
-def watch(changes: AsyncIterator[common.Change]) -> tuple[list[Any], gr.Error | None]:
-    """Collect in a thread of its own: the browser tests leave a loop running in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, collect(changes)).result()
 
 
 def press(studio: Studio, given: dict[str, Any]) -> tuple[list[Any], gr.Error | None]:

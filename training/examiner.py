@@ -18,9 +18,9 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from guidance.weights import fill
 from training.clip import contrast
 from training.course import Course, Report, State, adamw, pace, set_rates, write_weights
 from training.course import train as train_course
@@ -136,6 +136,5 @@ def load(folder: Path) -> Examiner:
     """Read an exported examiner."""
     config = json.loads((folder / CONFIG).read_text())
     net = Examiner(config["tower"], config["width"])
-    weights = load_file(folder / WEIGHTS)
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    fill(net, folder / WEIGHTS)
     return net.eval().requires_grad_(False)

@@ -112,12 +112,16 @@ class Studio:
         """Choose a thing that may have any colour and whose name says none."""
         while True:
             i = self.pick(rng, PAINTABLE)
-            if not has_colour(self.library.pictures[i].name):
+            if not has_colour(self.name(i)):
                 return i
 
     def tint(self, rng: Generator, name: str) -> Canvas:
         """A colour by name, slightly varied, (3,) in 0..1."""
         return np.clip(rgb(*COLOURS[name]) + rng.normal(0, 0.025, 3), 0, 1).astype(np.float32)
+
+    def name(self, i: int) -> str:
+        """What a drawing shows."""
+        return self.library.pictures[i].name
 
     def cutout(self, i: int) -> Image.Image:
         """The drawing with its alpha, (128, 128)."""
@@ -371,7 +375,7 @@ TOGETHER = ("{} and {}", "{} next to {}", "{} beside {}", "{} with {}")
 def pair(rng: Generator, studio: Studio) -> list[Scene]:
     """Two things; near miss: the two change places, and the caption says so."""
     i, j = studio.pick(rng), studio.pick(rng)
-    names = [studio.library.pictures[k].name for k in (i, j)]
+    names = [studio.name(k) for k in (i, j)]
     cutouts = [pose(rng, studio, studio.cutout(k), n) for k, n in zip((i, j), names, strict=True)]
     words = [article(n) for n in names]
     background, name = ground(rng, studio, studio.tone[i], studio.tone[j])
@@ -389,7 +393,7 @@ def two_colours(rng: Generator, studio: Studio) -> list[Scene]:
         plain = [draw_shape(s) for s in shapes]
     else:
         i = studio.pick_paintable(rng)
-        shapes = [studio.library.pictures[i].name] * 2
+        shapes = [studio.name(i)] * 2
         plain = [studio.cutout(i)] * 2
     cutouts = [paint(c, t) for c, t in zip(plain, tones, strict=True)]
     words = [article(f"{c} {s}") for c, s in zip((first, second), shapes, strict=True)]
@@ -433,7 +437,7 @@ def stacked(rng: Generator, studio: Studio) -> list[Scene]:
 def counted(rng: Generator, studio: Studio) -> list[Scene]:
     """Two, three or four of a kind; near miss: one more or one less."""
     i = studio.pick(rng, PAINTABLE)
-    name, colour = studio.library.pictures[i].name, ""
+    name, colour = studio.name(i), ""
     cutout, tone = pose(rng, studio, studio.cutout(i), name), studio.tone[i]
     if not has_colour(name) and rng.random() < 0.4:
         colour = str(choose(rng, PAINTS))
@@ -466,7 +470,7 @@ def spread(rng: Generator, n: int) -> list[tuple[float, float]]:
 def placed(rng: Generator, studio: Studio) -> list[Scene]:
     """A small thing in a corner; near miss: another corner."""
     i = studio.pick(rng)
-    name = studio.library.pictures[i].name
+    name = studio.name(i)
     cutout = pose(rng, studio, studio.cutout(i), name)
     background, ground_name = ground(rng, studio, studio.tone[i])
     corners = [str(c) for c in rng.permutation(list(CORNERS))[: 1 + (rng.random() < 0.6)]]
