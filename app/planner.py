@@ -24,6 +24,7 @@ from app.terminal import duration
 from generators.base import Generator
 from guidance.clip import Clip
 from guidance.optimise import Snapshot, Step
+from guidance.precision import halves_are_fast
 
 _CHUNK = {"cpu": 16, "cuda": 32, "mps": 16}  # views at a time: more is not faster there
 _PROBE_SIDE = 64  # pixels
@@ -63,16 +64,10 @@ def settle(request: Request, device: str = "cpu") -> Request:
     """
     chunk = request.chunk or min(request.views, _CHUNK.get(device, 8))
     threads = request.threads or torch.get_num_threads()
-    precision = _fast_precision(device) if request.precision == "auto" else request.precision
+    fast = "bfloat16" if halves_are_fast(device) else "float32"
+    precision = fast if request.precision == "auto" else request.precision
     update = {"chunk": chunk, "threads": threads, "precision": precision}
     return request.model_copy(update=update)
-
-
-def _fast_precision(device: str) -> str:
-    """bfloat16 where the hardware multiplies it natively; elsewhere it would only lose digits."""
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if device == "cpu" and torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
 def measure(request: Request, models: Models) -> Cost:

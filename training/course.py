@@ -18,6 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from guidance.precision import halves_are_fast
+
 
 @dataclass(frozen=True)
 class Course:
@@ -89,6 +91,11 @@ def adamw(
         betas=(0.9, 0.98),
         fused=True,
     )
+
+
+def in_half() -> torch.autocast:
+    """Multiply in bfloat16, where the processor has it: without, a step takes ten times as long."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=halves_are_fast("cpu"))
 
 
 def set_rates(optimiser: torch.optim.Optimizer, part: float) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from guidance import draft
 from guidance.draft import SIDE
-from training.course import Course, Report, State, adamw, pace, set_rates, write_weights
+from training.course import Course, Report, State, adamw, in_half, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.data import Library, Picture
 from training.imagenet import Features
@@ -266,7 +266,7 @@ def train_step(
     with torch.no_grad():
         codes = torch.lerp(net.codes[rows], net.codes[others], share.float()[:, None])
         recalled = net.picture(codes).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with in_half():
         drawn = state.net(recalled)
     drawn, goal = drawn.float(), goal.float() / 255
     ground = torch.rand((len(goal), 3, 1, 1), generator=chance)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from guidance.weights import fill
 from training.clip import contrast
-from training.course import Course, Report, State, adamw, pace, set_rates, write_weights
+from training.course import Course, Report, State, adamw, in_half, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.scenes import Batches
 
@@ -98,7 +98,7 @@ def train_step(
     """Embed, compare all with all, move; returns numbers for the log."""
     set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
     net, (pictures, captions) = state.net.train(), batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with in_half():
         seen, texts = net.embed_pictures(pictures.float() / 255), net.embed_texts(captions)
     loss = contrast(seen.float(), texts.float(), net.scale())
     state.move(loss, 2.0, plan.ema)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from guidance import judge
 from guidance.judge import TOWER, Network
-from training.course import Course, Report, State, adamw, pace, set_rates, write_weights
+from training.course import Course, Report, State, adamw, in_half, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.scenes import Batches
 
@@ -48,7 +48,7 @@ class Pupil(nn.Module):
 
     def look(self, pictures: Tensor) -> Tensor:
         """(n, 3, s, s) in 0..1 -> (n, d), unit length."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_half():
             return self.network(pictures.contiguous(memory_format=torch.channels_last)).float()
 
     def scale(self) -> Tensor:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from training.course import write_weights
+from training.course import in_half, write_weights
 from training.imagenet import efficientnet_lite
 from training.teacher import WIDTH
 
@@ -54,7 +54,7 @@ class Pupil(nn.Module):
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """(n, 3, s, s) in 0..1 to unit vectors (n, d)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_half():
             pictures = pictures.contiguous(memory_format=torch.channels_last)
             features = self.clip.visual.trunk(pictures * 2 - 1)
         return F.normalize(self.clip.visual.head(features.float()), dim=-1)
@@ -62,7 +62,7 @@ class Pupil(nn.Module):
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """(n, t) token numbers, cut to the longest text, to unit vectors (n, d)."""
         clip, length = self.clip, tokens.shape[1]
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_half():
             x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
             with sdpa_kernel(SDPBackend.MATH):  # for texts this short the plain way is quicker
                 x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from guidance.audio import LABELS, whole
 from guidance.audio_net import CONFIG, RATE, TOWER, WEIGHTS, WINDOW, Ear, Network
-from training.course import Course, Report, State, adamw, pace, set_rates, write_weights
+from training.course import Course, Report, State, adamw, in_half, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.data import Library
 from training.imagenet import efficientnet_lite
@@ -284,7 +284,7 @@ def train_step(
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     with torch.no_grad():
         seen = cover(net.look(waves), chance)
-    with torch.autocast("cpu", torch.bfloat16):
+    with in_half():
         heard = net.name(seen)
     losses = compare(plan, goals, heard.float(), parts)
     state.move(sum(losses.values(), torch.zeros(())), 2.0, plan.ema)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from training.course import in_half
+
 Teacher = Callable[[Sequence[str]], Tensor]  # texts to (n, 384), unit length
 WIDTH = 384
 
@@ -26,7 +28,7 @@ def load_teacher() -> Teacher:
         tokens = tokenizer(
             list(texts), padding=True, truncation=True, max_length=40, return_tensors="pt"
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_half():
             states = encoder(**tokens).last_hidden_state.float()
         weight = tokens["attention_mask"][..., None].float()
         return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)

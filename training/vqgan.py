@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from generators.vqgan import Pocket
-from training.course import Course, Report, State, pace, set_rates, write_weights
+from training.course import Course, Report, State, in_half, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.data import Library
 from training.imagenet import Features, efficientnet_lite
@@ -35,7 +35,7 @@ class Plan(Course):
     """How long and how hard to train."""
 
     warm_up: int = 100
-    batch: int = 24
+    batch: int = 16
     side: int = 64  # px, of a crop
     free_share: float = 0.1  # of the training before there is a codebook
     first_batches: int = 40  # whose cells the codebook begins with
@@ -150,7 +150,7 @@ def train_step(
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     net, real = state.net, pictures.float() / 255
     real = real.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with in_half():
         cells = cells_of(net, real)
         if state.tally.begun and state.step % 50 == 0 and progress < 0.8:
             revive(state, cells, chance)
@@ -202,7 +202,7 @@ def preference(critic: Critic, real: Tensor, ours: Tensor) -> Tensor:
     Copy and original show the same, so that what is in the picture cancels out and only how it is
     drawn remains (relativistic pairing, Jolicoeur-Martineau, arXiv 1807.00734).
     """
-    with torch.autocast("cpu", torch.bfloat16):
+    with in_half():
         of_real, of_ours = critic(torch.cat([real, ours])).float().chunk(2)
     return of_real - of_ours
 
