@@ -30,14 +30,16 @@ from app.images import to_pixels
 from app.models import Models
 from app.planner import settle
 from app.request import make_request
-from benchmarks import examiner
+from benchmarks import examiner, guides, prior
 from benchmarks.faithful import Question, questions
 from generators.base import Image
+from generators.vqgan import VQGAN
 from guidance.clip import Clip, Embedding
 from guidance.draft import Draft
 from guidance.judge import Judge
 from training.data import load as load_library
 from training.examiner import load
+from training.scenes import Studio
 
 EVERY, SEEDS, QUALITY = 4, (7, 8), "draft"
 OTHERS = (100, 200, 300)  # what is added to a seed for three more tries
@@ -137,24 +139,64 @@ class JudgedDraft(Draft):
         return best, fit
 
 
-class JudgedModels:
-    """The same models, but for who chooses the draft."""
+class Instead:
+    """The same models, but for some that are given."""
 
-    def __init__(self, models: Models) -> None:
-        """Around them."""
+    def __init__(self, models: Models, **given: Callable[..., Any]) -> None:
+        """Around them; ``given`` are methods by their names, as `Models` has them."""
         self._models = models
+        vars(self).update(given)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._models, name)
 
-    def draft(self, name: str) -> Draft:
-        """The draft network, and the judge beside it."""
-        return JudgedDraft(self._models.draft(name), self._models.judge(pipeline.JUDGE))
+
+def with_other(models: Models, **given: Callable[..., Any]) -> Models:
+    """As `Instead`, for those who want `Models`."""
+    return cast(Models, Instead(models, **given))
 
 
 def judged_draft(prompt: str, seed: int, models: Models) -> Made:
     """Begin with the draft that the judge likes best."""
-    return asked()(prompt, seed, cast(Models, JudgedModels(models)))
+
+    def draft(name: str) -> Draft:
+        return JudgedDraft(models.draft(name), models.judge(pipeline.JUDGE))
+
+    return asked()(prompt, seed, with_other(models, draft=draft))
+
+
+def guided(guide: Callable[[Models], Clip], *, alone: bool) -> Lever:
+    """Another guide, alone or in an ensemble with the one that ships, half and half."""
+    names = (guides.OTHER,) if alone else ("pocket", guides.OTHER)
+    by_them = asked(clips=tuple({"name": name} for name in names))
+
+    def make(prompt: str, seed: int, models: Models) -> Made:
+        def clip(name: str, precision: str) -> Clip:
+            return guide(models) if name == guides.OTHER else models.clip(name, precision)
+
+        return by_them(prompt, seed, with_other(models, clip=clip))
+
+    return make
+
+
+def likely(share: float) -> Lever:
+    """Cells that go a share of the way to what their neighbours lead one to expect, each step."""
+
+    def make(prompt: str, seed: int, models: Models) -> Made:
+        def generator(name: str, precision: str) -> prior.Likely:
+            vqgan = cast(VQGAN, models.generator(name, precision))
+            return prior.Likely(vqgan, _learned(vqgan), share)
+
+        return asked()(prompt, seed, with_other(models, generator=generator))
+
+    return make
+
+
+@lru_cache(1)
+def _learned(vqgan: VQGAN) -> prior.Expected:
+    library = load_library().part(lambda picture: not picture.held_out)
+    net = prior.Expected(vqgan.codebook.shape[1])
+    return prior.learn(net, vqgan, Studio(library, prior.SIDE))
 
 
 SHIPS = "as it ships"
@@ -182,6 +224,11 @@ LEVERS: Mapping[str, Lever] = {
     "best step, by the guide": best_step(by_guide),
     "best of four, by the judge": best_of_four(by_judge),
     "best of four, by the guide": best_of_four(by_guide),
+    "a plain CLIP beside": guided(guides.plain, alone=False),
+    "a plain CLIP alone": guided(guides.plain, alone=True),
+    "words moved to pictures": guided(guides.moved, alone=True),
+    "a prior over codes, .1": likely(0.1),
+    "a prior over codes, .3": likely(0.3),
 }
 
 
