@@ -25,7 +25,7 @@ from guidance.draft import Draft, Drafted
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
 from guidance.judge import Judge
-from guidance.layout import BESIDE, Place, lay_out, undress
+from guidance.layout import BESIDE, Place, in_known_place, lay_out, undress
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -261,7 +261,7 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     _, size = sizes(request, factor)[0]
     drafter, reader = _drafter(models)
     words, others = _pulling(request)
-    said = [undress(prompt.text)[1] for prompt in words]
+    said = [in_known_place(undress(prompt.text)[1]) for prompt in words]
     heard = [_embedding(vector, reader, inputs) for vector in others]
     goal = _sum([*words, *others], [*(embed_words(reader, text) for text in said), *heard])
     things = _things(reader, said, heard)

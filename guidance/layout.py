@@ -1,4 +1,4 @@
-"""What a prompt says of a draft beside its things: where they stand, how many, in which style.
+"""What a prompt says of a draft beside its things: where, before what, how many, in which style.
 
 By grammar: no pocket CLIP tells left from right, and a memory that is asked for a cat and a dog at
 once would draw half of each, and a pencil for a pencil drawing.
@@ -68,6 +68,37 @@ def lay_out(text: str) -> Layout | None:
 def _is_named(words: str) -> bool:
     """Whether words end in a thing that has a name, whatever ground is said after it."""
     return ends_in_thing(_GROUND.sub("", words))
+
+
+# --- before what ---------------------------------------------------------------------------------
+
+# a place in words that the pocket models have learned -> others for it, or for what looks like it
+_PLACES = {
+    "on snow": "ice, iceberg, glacier, frozen lake, frozen pond, ski slope, blizzard",
+    "on the water": "lake, river, pond, pool, lagoon, stream, canal, harbour, harbor, bay, waves",
+    "in a meadow": "garden, park, farm, farmyard, yard, backyard, pasture, prairie, hill, "
+    "hillside, countryside, landscape, flowers",
+    "on the street": "town, village, alley, pavement, sidewalk, parking lot, crossing",
+    "in a forest": "jungle, rainforest, woodland, grove, wilderness",
+    "on the beach": "shore, seashore, coast, seaside, island",
+    "in the mountains": "mountain, mountain top, valley, peak, cliff, alps",
+    "in the sky": "air, heaven",
+    "in outer space": "moon, planet, mars, universe, galaxy",
+    "at night": "midnight, dark, moonlight, darkness",
+    "at sunset": "dawn, dusk, sunrise, evening, twilight",
+}
+_LIKE = {word: place for place, words in _PLACES.items() for word in words.split(", ")}
+_AT_PLACE = re.compile(
+    r" (?:on|in|at) (?:(?:the|an?|some) )?(?:[\w-]+ )??"
+    rf"(?P<word>{'|'.join(sorted(_LIKE, key=len, reverse=True))})$",
+    re.IGNORECASE,
+)
+
+
+def in_known_place(text: str) -> str:
+    """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
+    found = _AT_PLACE.search(text)
+    return f"{text[: found.start()]} {_LIKE[found['word'].casefold()]}" if found else text
 
 
 # --- in which style ------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from app import pipeline
+from app.request import make_request
 from guidance import clip, draft
-from guidance.layout import Place, lay_out, undress
+from guidance.layout import Place, in_known_place, lay_out, undress
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,36 @@ def test_what_is_left_stands_left() -> None:
 )
 def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None:
     assert undress(text) == (style, thing)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a duck on a lake", "a duck on the water"),
+        ("A Fox on the Frozen Lake", "A Fox on snow"),
+        ("a cat and a dog in the garden", "a cat and a dog in a meadow"),
+        ("a city in a deep valley", "a city in the mountains"),
+        ("an astronaut on the moon", "an astronaut in outer space"),
+        ("the moon", "the moon"),
+        ("a lake", "a lake"),
+        ("a boat by a lake", "a boat by a lake"),  # beside it, not on it
+        ("a lake on a plate", "a lake on a plate"),
+        ("a bird on a pole in the air balloon", "a bird on a pole in the air balloon"),
+        ("a boat on the sea", "a boat on the sea"),
+    ],
+)
+def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None:
+    assert in_known_place(text) == told
+
+
+@pytest.mark.parametrize("place", ["on a lake", "in the garden", "in a village", "at dawn"])
+def test_a_thing_stands_before_the_place_that_was_named(place: str, pocket_models: Any) -> None:
+    """Not on plain paper, as it did: the pocket CLIP has learned twelve places by other words."""
+    request = make_request({"prompt": f"a red house {place}"})
+    drawn = pipeline.draft(request, pocket_models, 8, pipeline.Inputs()).picture
+    bare = make_request({"prompt": "a red house"})
+    plain = pipeline.draft(bare, pocket_models, 8, pipeline.Inputs()).picture
+    assert plain[..., :8].std() < 0.01 < drawn[..., :8].std()
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
