@@ -451,6 +451,9 @@ def _models(request: Request) -> Iterator[tuple[Kind, str]]:
 
 
 def _title(request: Request) -> str:
-    """What people may search for."""
-    words = request.edit.instruction if request.edit else request.prompt
-    return (words or steering(request))[:_MOST_TITLE]
+    """What people may search for: the words, and what an edited picture was called."""
+    words = request.prompt or steering(request)
+    if request.edit:
+        words = request.edit.instruction
+        words += f" ({request.init.name})" if request.init else ""
+    return words[:_MOST_TITLE]

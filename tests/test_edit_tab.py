@@ -369,6 +369,8 @@ def test_who_comes_back_sees_their_edits_go_on(studio: Studio, given: dict[str, 
         asked = editing.order(propose(studio, given, instruction=words), quality="draft")
         runs.append(worker.order(asked, threading.Event(), "somebody"))
     assert all(changing.is_ours(run.request) for run in runs)
+    found = worker.store.history("somebody", search="disc blue")  # by the picture's name too
+    assert [job.id for job in found] == [runs[0].job.id]
     seen, error = watch(changing.resumed(studio, Family(), runs))
     assert error is None
     told = [change["instruction"] for change in seen if "instruction" in change]
