@@ -32,6 +32,9 @@ from safetensors.torch import save_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
+from app.jobs import Store
+from tests.stores import Clock
+
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 
 TOLERANCE = 2  # grey levels: what another processor may round differently
@@ -288,3 +291,16 @@ def pocket_models() -> Any:
     from app.models import Models
 
     return Models()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of the list of jobs, which a test can move."""
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """An empty list of jobs."""
+    with contextlib.closing(Store(tmp_path / "jobs.sqlite", clock=clock)) as store:
+        yield store
