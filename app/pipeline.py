@@ -21,11 +21,11 @@ from generators.starts import STARTS, flat, uniform
 from guidance.audio import AudioEncoder, Wave, whole
 from guidance.augment import Views, whole_frame
 from guidance.clip import Clip
-from guidance.draft import Draft, Drafted
+from guidance.draft import Draft, Drafted, Thing
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
 from guidance.judge import Judge
-from guidance.layout import BESIDE, Place, in_known_place, lay_out, undress
+from guidance.layout import BESIDE, Place, in_known_place, in_learned_colours, lay_out, undress
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -261,12 +261,14 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     _, size = sizes(request, factor)[0]
     drafter, reader = _drafter(models)
     words, others = _pulling(request)
-    said = [in_known_place(undress(prompt.text)[1]) for prompt in words]
+    said = [_to_draw(prompt) for prompt in words]
     heard = [_embedding(vector, reader, inputs) for vector in others]
-    goal = _sum([*words, *others], [*(embed_words(reader, text) for text in said), *heard])
+    toned = [in_learned_colours(text) for text in said]
+    goal = _sum([*words, *others], [*(embed_words(reader, one.text) for one in toned), *heard])
     things = _things(reader, said, heard)
-    drawn = drafter.start(goal, reader, size, request.seed, things)
-    if things:  # several fit the sum of their words less than one its own: no reason to doubt
+    ground = toned[0].ground if len(toned) == 1 else None
+    drawn = drafter.start(goal, reader, size, request.seed, things, ground)
+    if len(things) > 1:  # they fit the sum of their words less than one does: no reason to doubt
         drawn = drawn._replace(fit=1.0)
     style, _ = undress(request.prompt)
     if not style:
@@ -275,26 +277,42 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     return drawn._replace(picture=styled)
 
 
-def _things(reader: Clip, said: list[str], heard: list[Tensor]) -> list[tuple[Tensor, Place]]:
-    """What stands where, if that is more than one thing in the middle.
+def _things(reader: Clip, said: list[str], heard: list[Tensor]) -> list[Thing]:
+    """What stands where, and in which colour, as far as grammar tells of a prompt.
 
-    Grammar tells of a prompt; something said and something heard stand side by side.
+    Something said and something heard stand side by side; nothing else tells of several prompts.
     """
-    if len(said) == 1 and not heard and (layout := lay_out(said[0])):
-        embedded = [embed_words(reader, thing) for thing in layout.things]
-        return list(zip(embedded, layout.places, strict=True))
-    if len(said) == len(heard) == 1:
-        return list(zip([embed_words(reader, said[0]), *heard], BESIDE, strict=True))
-    return []
+    if len(said) != 1 or len(heard) > 1:
+        return []
+    if heard:
+        return [_thing(reader, said[0], BESIDE[0]), Thing(heard[0], BESIDE[1])]
+    if layout := lay_out(said[0]):
+        parts = zip(layout.things, layout.places, strict=True)
+        return [_thing(reader, words, place) for words, place in parts]
+    alone = _thing(reader, said[0])
+    return [alone] if alone.colour else []  # all else the words themselves tell the drafter
+
+
+def _thing(reader: Clip, words: str, place: Place | None = None) -> Thing:
+    toned = in_learned_colours(words)
+    return Thing(embed_words(reader, toned.text), place, toned.thing)
+
+
+def _to_draw(prompt: Prompt) -> str:
+    """Words without a style, with a place that drafts can show."""
+    return in_known_place(undress(prompt.text)[1])
 
 
 def cutout(request: Request, models: Models) -> Tensor:
     """(1, 4, 64, 64): what the words that pull name, alone, colours times alpha and alpha."""
     drafter, reader = _drafter(models)
     words, _ = _pulling(request)
-    goal = _sum(words, [embed_words(reader, undress(prompt.text)[1]) for prompt in words])
-    chosen, _ = drafter.choose(drafter.draw(goal), goal, reader, request.seed)
-    return drafter.cutouts(goal)[chosen][None]
+    toned = [in_learned_colours(_to_draw(prompt)) for prompt in words]
+    goal = _sum(words, [embed_words(reader, one.text) for one in toned])
+    colour = toned[0].thing if len(toned) == 1 else None
+    drawn = drafter.draw(goal, [Thing(goal, colour=colour)])
+    chosen, _ = drafter.choose(drawn, goal, reader, request.seed)
+    return drafter.cutouts(goal, colour)[chosen][None]
 
 
 def _drafter(models: Models) -> tuple[Draft, Clip]:

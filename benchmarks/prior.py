@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from generators.base import Latent
 from generators.pocket_net import Residual
@@ -63,7 +62,7 @@ def learn(
     torch.manual_seed(SEED)
     optimiser = torch.optim.AdamW(prior.parameters(), lr=RATE)
     spread = generator.codebook.var()
-    for step in (bar := tqdm(range(steps), desc="prior over codes")):
+    for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = RATE * pace(step / steps, step, 50)
         cells = cells_of(generator, studio, np.random.default_rng((SEED, step)), batch)
@@ -74,8 +73,8 @@ def learn(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if step % 20 == 0:
-            bar.set_postfix(unexplained=f"{loss.item():.3f}")
+        if step % 100 == 0:
+            print(f"prior over codes: step {step}, unexplained {loss.item():.3f}", flush=True)
     return prior.eval().requires_grad_(False)
 
 

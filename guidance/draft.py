@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from generators.base import Image, Size
 from guidance.clip import Clip, Embedding
+from guidance.instruct import Colour
 from guidance.layout import Place
 from guidance.paint import paint
 from guidance.weights import fill
@@ -136,6 +137,17 @@ class Network(nn.Module):
         return self.clean(self.picture(codes))
 
 
+class Thing(NamedTuple):
+    """Something in a draft: what it is, where it stands (None: in the middle), and its colour.
+
+    Without a colour it has that of its words.
+    """
+
+    words: Embedding
+    place: Place | None = None
+    colour: Colour | None = None
+
+
 class Drafted(NamedTuple):
     """A first picture, and how well it fits what was asked for (a cosine)."""
 
@@ -152,29 +164,38 @@ class Draft:
         self.manners = network.shape.manners
 
     @torch.no_grad()
-    def cutouts(self, embedding: Embedding) -> Cutout:
-        """(1, d) -> (manners, 4, 64, 64): the thing alone, in the colour that was named."""
+    def cutouts(self, embedding: Embedding, colour: Colour | None = None) -> Cutout:
+        """(1, d) -> (manners, 4, 64, 64): the thing alone, in the colour given, or else named."""
         net = self.network
         found = net(net.recall(embedding)).cpu()
         alpha = found[:, 3:].clamp(0, 1)
         found = torch.cat((found[:, :3].clamp(min=0).minimum(alpha), alpha), dim=1)
-        wanted = int(net.colour(embedding - net.centre).argmax())
-        if wanted:
-            found = torch.stack([_painted(one, net.paints[wanted - 1].cpu()) for one in found])
-        return found
+        named = int(net.colour(embedding - net.centre).argmax())
+        wanted = _tensor(colour) if colour else net.paints[named - 1].cpu() if named else None
+        return found if wanted is None else torch.stack([_painted(one, wanted) for one in found])
 
     @torch.no_grad()
-    def draw(self, embedding: Embedding, things: Sequence[tuple[Embedding, Place]] = ()) -> Image:
+    def draw(
+        self,
+        embedding: Embedding,
+        things: Sequence[Thing] = (),
+        ground: Colour | None = None,
+    ) -> Image:
         """(1, d) -> (manners, 3, 64, 64), 0..1: the same in every manner.
 
-        `things`: what stands where, if that is more than one thing in the middle.
+        `things`: what stands where, if that is not one thing in the middle that the words name.
+        `ground`: its colour, if it is not that of the words.
         """
         net = self.network
         chosen = int(net.ground(embedding - net.centre).argmax())
-        middle = _ON_PLAIN if chosen < net.shape.plain else _IN_PLACE
-        drawn = [(self.cutouts(thing), place) for thing, place in things or [(embedding, middle)]]
-        picture = net.grounds[chosen].cpu().expand(self.manners, -1, -1, -1)
-        if chosen == 0:
+        middle = _ON_PLAIN if ground or chosen < net.shape.plain else _IN_PLACE
+        drawn = [
+            (self.cutouts(thing.words, thing.colour), thing.place or middle)
+            for thing in things or [Thing(embedding)]
+        ]
+        behind = _tensor(ground)[:, None, None] if ground else net.grounds[chosen].cpu()
+        picture = behind.expand(self.manners, 3, SIDE, SIDE)
+        if not ground and chosen == 0:
             light = torch.stack([_tone(one).min() > 0.8 for one in drawn[0][0]])
             grey = _GREY[:, None, None].expand_as(picture)
             picture = torch.where(light[:, None, None, None], grey, picture)
@@ -189,10 +210,11 @@ class Draft:
         clip: Clip,
         size: Size,
         seed: int,
-        things: Sequence[tuple[Embedding, Place]] = (),
+        things: Sequence[Thing] = (),
+        ground: Colour | None = None,
     ) -> Drafted:
         """A draft, (1, 3, *size), that the clip finds fitting; the seed chooses among the best."""
-        pictures = self.draw(embedding, things)
+        pictures = self.draw(embedding, things, ground)
         chosen, fit = self.choose(pictures, embedding, clip, seed)
         return Drafted(extend(pictures[chosen][None], size), fit)
 
@@ -208,6 +230,10 @@ class Draft:
         fits, fitting = (clip.embed_image(seen) @ embedding[0]).sort(descending=True)
         rank = seed % int((fits[:_CHOICE] >= fits[0] - _WORSE).sum())
         return int(fitting[rank]), float(fits[rank])
+
+
+def _tensor(colour: Colour) -> Tensor:
+    return torch.tensor(colour) / 255
 
 
 def _painted(cutout: Tensor, colour: Tensor) -> Tensor:

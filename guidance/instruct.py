@@ -129,7 +129,7 @@ def _any(words: Iterable[str] | str) -> str:
 
 _STYLE_NAMES = {word: name for name, words in STYLES.items() for word in words}
 _WEATHER_NAMES = {word: name for name, words in WEATHERS.items() for word in words}
-_PAIRS = {  # two words for one colour
+PAIRS = {  # two words for one colour
     "baby blue": "light blue",
     "forest green": "dark green",
     "hot pink": "magenta",
@@ -508,8 +508,8 @@ def _plain(text: str) -> str:
     text = re.sub(rf"\b(?:dark|darker|deep|deeper){next_colour}", "dark ", text)
     text = re.sub(rf"\b(?:bright|vivid){next_colour}", "", text)
     # "make the sky blue" means a sky that shall be blue
-    pair = rf"(?<!the )\b{_any(_PAIRS)}\b|\b{_any(_PAIRS)}\b(?= \w)"
-    return re.sub(pair, lambda found: _PAIRS[found.group()], text)
+    pair = rf"(?<!the )\b{_any(PAIRS)}\b|\b{_any(PAIRS)}\b(?= \w)"
+    return re.sub(pair, lambda found: PAIRS[found.group()], text)
 
 
 def _read(instruction: str) -> str:

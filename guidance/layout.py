@@ -1,15 +1,17 @@
-"""What a prompt says of a draft beside its things: where, before what, how many, in which style.
+"""What a prompt says of a draft beside its things: where, how many, which colour, which style.
 
 By grammar: no pocket CLIP tells left from right, and a memory that is asked for a cat and a dog at
-once would draw half of each, and a pencil for a pencil drawing.
+once would draw half of each, a pencil for a pencil drawing, and a medal for a silver fish.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import dist
+from typing import NamedTuple
 
-from guidance.instruct import STYLES, ends_in_thing
+from guidance.instruct import COLOURS, PAIRS, STYLES, Colour, ends_in_thing
 
 MOST = 4  # things
 
@@ -99,6 +101,53 @@ def in_known_place(text: str) -> str:
     """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
     found = _AT_PLACE.search(text)
     return f"{text[: found.start()]} {_LIKE[found['word'].casefold()]}" if found else text
+
+
+# --- in which colour -----------------------------------------------------------------------------
+
+# what the pocket models call colours; the nearest of these is said for every other
+_LEARNED = "red orange yellow green blue purple pink brown black white gray teal".split()
+_TONES = {name: name for name in COLOURS if name not in {*_LEARNED, "grey"}} | PAIRS
+_TONE = f"(?P<tone>{'|'.join(sorted(_TONES, key=len, reverse=True))})"
+_GROUNDS = "background|backdrop|ground"
+_LINKS = "and|or|on|in|at|with|to|of|by|under|over|above|below|beside|near|next|against|left|right"
+_BACKED = re.compile(
+    rf" (?:on|against|before) (?:(?:an?|the) )?{_TONE}(?: (?:{_GROUNDS}))?$", re.IGNORECASE
+)
+_TONED = re.compile(rf"\b{_TONE}(?= (?!(?:{_GROUNDS}|{_LINKS})\b)\w)", re.IGNORECASE)
+
+
+class Toned(NamedTuple):
+    """Words that name no colour but learned ones, and the colours that they named before."""
+
+    text: str
+    thing: Colour | None = None
+    ground: Colour | None = None
+
+
+def in_learned_colours(text: str) -> Toned:
+    """The same in colours that the pocket models know by name: "a navy fish" is a black one."""
+    ground = _BACKED.search(text)
+    thing = _TONED.search(text, 0, ground.start() if ground else len(text))
+    for found in filter(None, (ground, thing)):  # from the end on, so that places stay right
+        text = f"{text[: found.start('tone')]}{_learned(found)}{text[found.end('tone') :]}"
+    return Toned(text, thing and _tone(thing), ground and _tone(ground))
+
+
+def _tone(found: re.Match[str]) -> Colour:
+    return COLOURS[_TONES[found["tone"].casefold()]]
+
+
+def _learned(found: re.Match[str]) -> str:
+    """A dark green is a green; of any other the nearest: by hue, and half as much by lightness."""
+    base = _TONES[found["tone"].casefold()].rpartition(" ")[2]
+    return min(_LEARNED, key=lambda name: (name != base, dist(_seen(name), _seen(base))))
+
+
+def _seen(name: str) -> tuple[float, float, float]:
+    """As the eye compares: red with green, both with blue, light with dark."""
+    red, green, blue = COLOURS[name]
+    return red - green, (red + green) / 2 - blue, (red + green + blue) / 6
 
 
 # --- in which style ------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import torch
 from app import pipeline
 from app.request import make_request
 from guidance import clip, draft
-from guidance.layout import Place, in_known_place, lay_out, undress
+from guidance.instruct import COLOURS
+from guidance.layout import Place, in_known_place, in_learned_colours, lay_out, undress
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_two_things_stand_beside_each_other(tiny_drafter: draft.Draft, reader: c
     layout = lay_out("a fox and an owl")
     assert layout is not None
     one, other = (
-        tiny_drafter.draw(whole, list(zip(things, layout.places, strict=True)))
+        tiny_drafter.draw(whole, list(map(draft.Thing, things, layout.places)))
         for things in ((fox, owl), (owl, fox))
     )
     assert one.shape == (5, 3, 64, 64)
@@ -149,6 +150,52 @@ def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None
 )
 def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None:
     assert in_known_place(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "thing", "ground"),
+    [
+        ("a silver fish", "a white fish", "silver", ""),
+        ("A Golden Crown on the sea", "A yellow Crown on the sea", "golden", ""),
+        ("a cat on a turquoise background", "a cat on a teal background", "", "turquoise"),
+        ("a lime ball against navy", "a yellow ball against black", "lime", "navy"),
+        ("a fox on a navy blue background", "a fox on a black background", "", "navy"),
+        ("a sky blue car", "a blue car", "light blue", ""),
+        ("a red apple on a blue background", "a red apple on a blue background", "", ""),
+        ("a lime and a lemon", "a lime and a lemon", "", ""),
+        ("an olive", "an olive", "", ""),
+        ("a goldfish", "a goldfish", "", ""),
+        ("a light bulb", "a light bulb", "", ""),
+    ],
+)
+def test_a_colour_is_said_in_one_that_was_learned(
+    text: str, told: str, thing: str, ground: str
+) -> None:
+    found = in_learned_colours(text)
+    colours = tuple(COLOURS.get(name) for name in (thing, ground))
+    assert found == (told, *colours)
+
+
+@pytest.mark.parametrize("colour", ["turquoise", "navy", "magenta", "dark green", "gold"])
+def test_a_draft_has_the_very_colour_that_was_named(colour: str, pocket_models: Any) -> None:
+    """An olive balloon was an olive, a silver fish a medal: only twelve colours were learned."""
+    wanted, inputs = torch.tensor(COLOURS[colour]) / 255, pipeline.Inputs()
+    alone = make_request({"prompt": f"a {colour} balloon"})
+    cutout = pipeline.cutout(alone, pocket_models)[0]
+    tone = cutout[:3].sum(dim=(1, 2)) / cutout[3].sum()
+    assert (tone - wanted).abs().max() < 0.2
+    whole = make_request({"prompt": f"a cat on a {colour} background"})
+    corner = pipeline.draft(whole, pocket_models, 8, inputs).picture[0, :, :9, :9].mean(dim=(1, 2))
+    assert torch.allclose(corner, wanted, atol=0.01)
+
+
+def test_two_things_have_each_their_own_colour(pocket_models: Any) -> None:
+    request = make_request({"prompt": "a turquoise balloon next to a magenta balloon"})
+    picture = pipeline.draft(request, pocket_models, 8, pipeline.Inputs()).picture[0]
+    seen = picture.permute(1, 2, 0).reshape(*picture.shape[1:], 3)
+    for half, colour in zip(seen.chunk(2, dim=1), ("turquoise", "magenta"), strict=True):
+        near = (half - torch.tensor(COLOURS[colour]) / 255).abs().amax(dim=-1) < 0.25
+        assert near.float().mean() > 0.1
 
 
 @pytest.mark.parametrize("place", ["on a lake", "in the garden", "in a village", "at dawn"])

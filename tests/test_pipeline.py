@@ -261,9 +261,11 @@ def test_a_sound_alone_begins_with_a_draft_of_what_it_is(models: Tiny) -> None:
 
 def test_what_is_said_and_what_is_heard_stand_side_by_side_in_the_draft(models: Tiny) -> None:
     words, heard = torch.ones(1, 32), torch.zeros(1, 32)
-    (_, left), (second, right) = pipeline._things(models.seer, ["a house"], [heard])
-    assert left.x < right.x
-    assert torch.equal(second, heard)
+    said, other = pipeline._things(models.seer, ["a house"], [heard])
+    assert said.place
+    assert other.place
+    assert said.place.x < other.place.x
+    assert torch.equal(other.words, heard)
     assert not pipeline._things(models.seer, [], [heard])
     assert not pipeline._things(models.seer, ["a house"], [heard, words])
     both = _first(models, **_by())
