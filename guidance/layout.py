@@ -40,6 +40,16 @@ _ROWS = {
     3: (Place(0.5, 0.26, 0.42), Place(0.27, 0.72, 0.42), Place(0.73, 0.72, 0.42)),
     4: tuple(Place(x, y, 0.42) for y in (0.27, 0.73) for x in (0.27, 0.73)),
 }
+_UPON, _UNDER = Place(0.5, 0.3, 0.46), Place(0.5, 0.69, 0.54)  # they touch
+# what a thing may be on without standing on top of it, and what it may look out of
+_GROUNDS = (
+    "grass|field|meadow|sand|beach|sea|water|ocean|lake|river|ice|snow|street|road|desert|mountains?|"
+    "background|backdrop|ground|floor|wall|paper|page|screen|fire|circle|square|triangle|diamond|heart"
+)
+_OPEN = (
+    "box|vase|cup|mug|bowl|basket|bucket|pot|bag|cart|boat|canoe|ship|car|truck|nest|bathtub|boot"
+)
+_HEAD = r"(?: (?:on|in|at|against) .+)?$"  # nothing but a ground comes after
 # words between two things -> where the first and the second stand
 _BETWEEN = {
     r"(?:to |on )?the left of|left of": (_LEFT, _RIGHT),
@@ -47,6 +57,8 @@ _BETWEEN = {
     r"above|over": (_HIGH, _LOW),
     r"below|under|beneath": (_LOW, _HIGH),
     r"and|next to|beside|near|with": (_LEFT, _RIGHT),
+    rf"on(?: top of)?(?= (?:an?|the) (?!(?:[\w-]+ ){{0,2}}(?:{_GROUNDS}){_HEAD}))": (_UPON, _UNDER),
+    rf"in(?= (?:an?|the) (?:[\w-]+ ){{0,2}}(?:{_OPEN}){_HEAD})": (_UPON, _UNDER),
 }
 _COUNTS = {"two": 2, "2": 2, "three": 3, "3": 3, "four": 4, "4": 4}
 _MANY = re.compile(rf"(?P<count>{'|'.join(_COUNTS)}) (?P<thing>.+)")
@@ -109,12 +121,12 @@ def in_known_place(text: str) -> str:
 _LEARNED = "red orange yellow green blue purple pink brown black white gray teal".split()
 _TONES = {name: name for name in COLOURS if name not in {*_LEARNED, "grey"}} | PAIRS
 _TONE = f"(?P<tone>{'|'.join(sorted(_TONES, key=len, reverse=True))})"
-_GROUNDS = "background|backdrop|ground"
+_BACKS = "background|backdrop|ground"
 _LINKS = "and|or|on|in|at|with|to|of|by|under|over|above|below|beside|near|next|against|left|right"
 _BACKED = re.compile(
-    rf" (?:on|against|before) (?:(?:an?|the) )?{_TONE}(?: (?:{_GROUNDS}))?$", re.IGNORECASE
+    rf" (?:on|against|before) (?:(?:an?|the) )?{_TONE}(?: (?:{_BACKS}))?$", re.IGNORECASE
 )
-_TONED = re.compile(rf"\b{_TONE}(?= (?!(?:{_GROUNDS}|{_LINKS})\b)\w)", re.IGNORECASE)
+_TONED = re.compile(rf"\b{_TONE}(?= (?!(?:{_BACKS}|{_LINKS})\b)\w)", re.IGNORECASE)
 
 
 class Toned(NamedTuple):

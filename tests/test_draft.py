@@ -90,10 +90,19 @@ def test_two_things_stand_beside_each_other(tiny_drafter: draft.Draft, reader: c
         ("A red apple next to a green pear", ("a red apple", "a green pear")),
         ("a cat to the left of a house", ("a cat", "a house")),
         ("a bird above a tree on a blue background", ("a bird", "a tree on a blue background")),
+        ("a vase on a table on a blue background", ("a vase", "a table on a blue background")),
+        ("a teddy bear on top of a car", ("a teddy bear", "a car")),
+        ("a cat in a box", ("a cat", "a box")),
+        ("a cat next to a dog on a table", ("a cat", "a dog on a table")),
         ("two cats", ("cats", "cats")),
         ("three red apples", ("red apples",) * 3),
         ("a cat", None),
         ("a black and white cat", None),
+        ("a crab on the beach", None),
+        ("a lighthouse on a white background", None),
+        ("a red circle on a blue square", None),
+        ("a man in a hat", None),
+        ("a cat on a green field at night", None),
         ("a red apple on a blue background", None),
         ("rhythm and blues", None),
         ("two", None),
@@ -106,10 +115,12 @@ def test_things_are_laid_out_by_grammar(text: str, things: tuple[str, ...] | Non
 
 
 def test_what_is_left_stands_left() -> None:
-    found = [lay_out(f"a cat {words} a dog") for words in ("left of", "right of", "under")]
-    left, right, under = (layout.places[0] for layout in found if layout)
+    ways = ("left of", "right of", "under", "on top of")
+    left, right, under, upon = (
+        layout.places[0] for words in ways if (layout := lay_out(f"a cat {words} a dog"))
+    )
     assert left.x < 0.5 < right.x
-    assert under.y > 0.5
+    assert upon.y < 0.5 < under.y
 
 
 @pytest.mark.parametrize(
