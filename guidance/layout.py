@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from guidance.instruct import COLOURS, PAIRS, STYLES, Colour, ends_in_thing
 
-MOST = 4  # things
-
 
 @dataclass(frozen=True)
 class Place:
@@ -35,10 +33,13 @@ class Layout:
 
 BESIDE = _LEFT, _RIGHT = Place(0.27, 0.5, 0.46), Place(0.73, 0.5, 0.46)
 _HIGH, _LOW = Place(0.5, 0.27, 0.46), Place(0.5, 0.73, 0.46)
+_THREE = (0.18, 0.7), (0.5, 0.7), (0.82, 0.7)
 _ROWS = {
     2: (_LEFT, _RIGHT),
     3: (Place(0.5, 0.26, 0.42), Place(0.27, 0.72, 0.42), Place(0.73, 0.72, 0.42)),
     4: tuple(Place(x, y, 0.42) for y in (0.27, 0.73) for x in (0.27, 0.73)),
+    5: tuple(Place(x, y, 0.32) for x, y in ((0.33, 0.3), (0.67, 0.3), *_THREE)),
+    6: tuple(Place(x, y, 0.32) for x, y in ((0.18, 0.3), (0.5, 0.3), (0.82, 0.3), *_THREE)),
 }
 _UPON, _UNDER = Place(0.5, 0.3, 0.46), Place(0.5, 0.69, 0.54)  # they touch
 # what a thing may be on without standing on top of it, and what it may look out of
@@ -60,13 +61,13 @@ _BETWEEN = {
     rf"on(?: top of)?(?= (?:an?|the) (?!(?:[\w-]+ ){{0,2}}(?:{_GROUNDS}){_HEAD}))": (_UPON, _UNDER),
     rf"in(?= (?:an?|the) (?:[\w-]+ ){{0,2}}(?:{_OPEN}){_HEAD})": (_UPON, _UNDER),
 }
-_COUNTS = {"two": 2, "2": 2, "three": 3, "3": 3, "four": 4, "4": 4}
+_COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6} | {str(n): n for n in _ROWS}
 _MANY = re.compile(rf"(?P<count>{'|'.join(_COUNTS)}) (?P<thing>.+)")
 _GROUND = re.compile(r" (?:on|in|at|against) .+|,.+")
 
 
 def lay_out(text: str) -> Layout | None:
-    """Two things, or two to four of a thing, and where they stand; None for anything else."""
+    """Two things, or two to six of a thing, and where they stand; None for anything else."""
     words = " ".join(text.casefold().split())
     if (found := _MANY.fullmatch(words)) and _is_named(found["thing"]):
         count = _COUNTS[found["count"]]

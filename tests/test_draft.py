@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def test_two_things_stand_beside_each_other(tiny_drafter: draft.Draft, reader: c
         ("a cat next to a dog on a table", ("a cat", "a dog on a table")),
         ("two cats", ("cats", "cats")),
         ("three red apples", ("red apples",) * 3),
+        ("a pair of scissors", None),
+        ("6 balloons", ("balloons",) * 6),
+        ("seven balloons", None),
         ("a cat", None),
         ("a black and white cat", None),
         ("a crab on the beach", None),
@@ -112,6 +116,17 @@ def test_two_things_stand_beside_each_other(tiny_drafter: draft.Draft, reader: c
 def test_things_are_laid_out_by_grammar(text: str, things: tuple[str, ...] | None) -> None:
     layout = lay_out(text)
     assert (layout.things if layout else None) == things
+
+
+def test_things_of_a_kind_do_not_cover_each_other() -> None:
+    for count in ("two", "three", "four", "five", "six"):
+        layout = lay_out(f"{count} balloons")
+        assert layout
+        for one, other in itertools.combinations(layout.places, 2):
+            apart = max(abs(one.x - other.x), abs(one.y - other.y))
+            assert apart >= (one.side + other.side) / 2 - 0.02
+        for place in layout.places:
+            assert place.side / 2 <= min(place.x, 1 - place.x, place.y, 1 - place.y) + 0.001
 
 
 def test_what_is_left_stands_left() -> None:
