@@ -24,6 +24,7 @@ from app.recipe import differences, hashes
 from app.request import Picture, Request, Sound, Vector
 from app.stopping import Stopped, stoppable, terminable
 from app.terminal import Progress, duration, hush, tell
+from guidance.layout import left_out
 from guidance.optimise import Diverged
 
 Tell = Callable[[str], None]
@@ -165,6 +166,7 @@ def notes(asked: Asked, request: Request, models: Models) -> list[str]:
     told += [
         sentence for one in asked.requests for sentence in unread(one, models, request.precision)
     ]
+    told += [sentence for one in asked.requests for sentence in undrafted(one)]
     wanted = planner.settle(asked.requests[0], models.device).chunk
     if request.chunk != wanted:
         told.append(
@@ -188,6 +190,14 @@ def unread(request: Request, models: Models, precision: str) -> Iterator[str]:
         for prompt in pipeline.words(request):
             if rest := clip.unread(prompt.text):
                 yield f"The prompt is too long for {guide.name}, which does not read {rest!r}."
+
+
+def undrafted(request: Request) -> Iterator[str]:
+    """Say which places the first draft of a request will not show."""
+    if pipeline.is_drafted(request):
+        for prompt in pipeline.words(request):
+            if prompt.weight > 0 and (place := left_out(prompt.text)):
+                yield f"The first draft leaves out {place!r}; the steps after it may show it."
 
 
 def foreign_letters(text: str) -> str:

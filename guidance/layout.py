@@ -94,7 +94,7 @@ _PLACES = {
     "in a meadow": "garden, park, farm, farmyard, yard, backyard, pasture, prairie, hill, "
     "hillside, countryside, landscape, flowers",
     "on the street": "town, village, alley, pavement, sidewalk, parking lot, crossing",
-    "in a forest": "jungle, rainforest, woodland, grove, wilderness",
+    "in a forest": "wood, jungle, rainforest, woodland, grove, wilderness",
     "on the beach": "shore, seashore, coast, seaside, island",
     "in the mountains": "mountain, mountain top, valley, peak, cliff, alps",
     "in the sky": "air, heaven",
@@ -114,6 +114,24 @@ def in_known_place(text: str) -> str:
     """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
     found = _AT_PLACE.search(text)
     return f"{text[: found.start()]} {_LIKE[found['word'].casefold()]}" if found else text
+
+
+_SHOWN = {*COLOURS} | set(
+    "sky clouds sea water ocean grass meadow field lawn snow winter night stars beach sand street "
+    "mountains road city desert forest woods space sunset background backdrop ground".split()
+)
+_LINK = "in|on|at|inside|behind"
+_WHERE = re.compile(rf"\b(?:{_LINK}) (?:(?:an?|the) )?(?P<place>(?:(?!\b(?:{_LINK})\b)[\w -])+)$")
+
+
+def left_out(text: str) -> str:
+    """How a wish ends, "in the kitchen", if that says where and no draft can show it; else ""."""
+    words = in_known_place(undress(text)[1]).casefold()
+    if not (found := _WHERE.search(words, 1)):
+        return ""
+    stood_on = (layout := lay_out(words)) and found.group().endswith(layout.things[-1])
+    shown = {found["place"], found["place"].split()[-1]} & _SHOWN
+    return "" if shown or stood_on else found.group()
 
 
 # --- in which colour -----------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from app import pipeline
 from app.request import make_request
 from guidance import clip, draft
 from guidance.instruct import COLOURS
-from guidance.layout import Place, in_known_place, in_learned_colours, lay_out, undress
+from guidance.layout import (
+    Place,
+    in_known_place,
+    in_learned_colours,
+    lay_out,
+    left_out,
+    undress,
+)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +183,26 @@ def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None
 )
 def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None:
     assert in_known_place(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a cat in the kitchen", "in the kitchen"),
+        ("a pencil sketch of a cat in the Kitchen", "in the kitchen"),
+        ("a cat on a chair in the kitchen", "in the kitchen"),
+        ("a cat and a dog on a sofa", "on a sofa"),
+        ("a cat on a chair", ""),
+        ("a teddy bear on top of a car", ""),
+        ("a duck on a lake", ""),
+        ("a boat on the open sea", ""),
+        ("a red apple on light blue", ""),
+        ("a robin", ""),
+        ("a cat", ""),
+    ],
+)
+def test_a_place_that_no_draft_can_show_is_known(text: str, place: str) -> None:
+    assert left_out(text) == place
 
 
 @pytest.mark.parametrize(

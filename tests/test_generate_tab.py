@@ -549,6 +549,10 @@ def test_what_no_model_will_read_is_shown_while_somebody_types(worker: Worker) -
     assert "last" in sentence
     (sentence,) = wording.unread(worker, "дом", "", "pocket")
     assert "read English" in sentence
+    (sentence,) = wording.unread(worker, "a cat in the kitchen | in the kitchen::-1", "", "pocket")
+    assert (
+        sentence == "The first draft leaves out 'in the kitchen'; the steps after it may show it."
+    )
     assert wording.unread(worker, "a red apple", "", "pocket") == []
     assert wording.unread(worker, "a castle::30" * 10, "", "pocket") == []
 

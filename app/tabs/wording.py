@@ -88,16 +88,17 @@ def _warning(sentence: str) -> str:
 
 
 def unread(worker: Worker, prompt: str, negative: str, clip: str) -> list[str]:
-    """What the model will not read of these words, in sentences: the end of what is too long."""
+    """What will not be read of these words, or not be drawn at first, in sentences."""
     from app.errors import Refused
-    from app.generate import foreign_letters
+    from app.generate import foreign_letters, undrafted
     from app.generate import unread as beyond
     from app.request import make_request
 
-    if len(prompt) + len(negative) < _ROOMY and not foreign_letters(prompt + negative):
-        return []
     try:
-        given = {"prompt": prompt, "negative": negative, "clips": ({"name": clip},)}
-        return list(dict.fromkeys(beyond(make_request(given), worker.models, "float32")))
+        request = make_request({"prompt": prompt, "negative": negative, "clips": ({"name": clip},)})
+        told = list(undrafted(request))
+        if len(prompt) + len(negative) >= _ROOMY or foreign_letters(prompt + negative):
+            told = [*beyond(request, worker.models, "float32"), *told]
+        return list(dict.fromkeys(told))
     except Refused:  # it is told where the words are understood
         return []
