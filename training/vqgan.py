@@ -35,7 +35,7 @@ class Plan(Course):
     """How long and how hard to train."""
 
     warm_up: int = 100
-    batch: int = 16
+    batch: int = 24
     side: int = 64  # px, of a crop
     free_share: float = 0.1  # of the training before there is a codebook
     first_batches: int = 40  # whose cells the codebook begins with
