@@ -25,7 +25,15 @@ from guidance.draft import Draft, Drafted, Thing
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
 from guidance.judge import Judge
-from guidance.layout import BESIDE, Place, in_known_place, in_learned_colours, lay_out, undress
+from guidance.layout import (
+    BESIDE,
+    Place,
+    in_known_place,
+    in_learned_colours,
+    is_place,
+    lay_out,
+    undress,
+)
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -268,7 +276,9 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     things = _things(reader, said, heard)
     ground = toned[0].ground if len(toned) == 1 else None
     drawn = drafter.start(goal, reader, size, request.seed, things, ground)
-    if len(things) > 1:  # they fit the sum of their words less than one does: no reason to doubt
+    if (
+        things and len(things) > 1
+    ):  # they fit the sum of their words less than one does: no reason to doubt
         drawn = drawn._replace(fit=1.0)
     style, _ = undress(request.prompt)
     if not style:
@@ -277,20 +287,22 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     return drawn._replace(picture=styled)
 
 
-def _things(reader: Clip, said: list[str], heard: list[Tensor]) -> list[Thing]:
-    """What stands where, and in which colour, as far as grammar tells of a prompt.
+def _things(reader: Clip, said: list[str], heard: list[Tensor]) -> list[Thing] | None:
+    """What stands where, and in which colour, as far as grammar tells of a prompt; else None.
 
     Something said and something heard stand side by side; nothing else tells of several prompts.
     """
     if len(said) != 1 or len(heard) > 1:
-        return []
+        return None
     if heard:
         return [_thing(reader, said[0], BESIDE[0]), Thing(heard[0], BESIDE[1])]
+    if is_place(said[0]):
+        return []
     if layout := lay_out(said[0]):
         parts = zip(layout.things, layout.places, strict=True)
         return [_thing(reader, words, place) for words, place in parts]
     alone = _thing(reader, said[0])
-    return [alone] if alone.colour else []  # all else the words themselves tell the drafter
+    return [alone] if alone.colour else None  # all else the words themselves tell the drafter
 
 
 def _thing(reader: Clip, words: str, place: Place | None = None) -> Thing:

@@ -178,20 +178,21 @@ class Draft:
     def draw(
         self,
         embedding: Embedding,
-        things: Sequence[Thing] = (),
+        things: Sequence[Thing] | None = None,
         ground: Colour | None = None,
     ) -> Image:
         """(1, d) -> (manners, 3, 64, 64), 0..1: the same in every manner.
 
-        `things`: what stands where, if that is not one thing in the middle that the words name.
-        `ground`: its colour, if it is not that of the words.
+        `things`: what stands where, if that is not one thing in the middle that the words name;
+        nothing can only stand in a place. `ground`: its colour, if it is not that of the words.
         """
         net = self.network
         chosen = int(net.ground(embedding - net.centre).argmax())
+        if things is None or (not things and chosen < net.shape.plain):
+            things = [Thing(embedding)]
         middle = _ON_PLAIN if ground or chosen < net.shape.plain else _IN_PLACE
         drawn = [
-            (self.cutouts(thing.words, thing.colour), thing.place or middle)
-            for thing in things or [Thing(embedding)]
+            (self.cutouts(thing.words, thing.colour), thing.place or middle) for thing in things
         ]
         behind = _tensor(ground)[:, None, None] if ground else net.grounds[chosen].cpu()
         picture = behind.expand(self.manners, 3, SIDE, SIDE)
@@ -210,7 +211,7 @@ class Draft:
         clip: Clip,
         size: Size,
         seed: int,
-        things: Sequence[Thing] = (),
+        things: Sequence[Thing] | None = None,
         ground: Colour | None = None,
     ) -> Drafted:
         """A draft, (1, 3, *size), that the clip finds fitting; the seed chooses among the best."""

@@ -69,6 +69,8 @@ _GROUND = re.compile(r" (?:on|in|at|against) .+|,.+")
 def lay_out(text: str) -> Layout | None:
     """Two things, or two to six of a thing, and where they stand; None for anything else."""
     words = " ".join(text.casefold().split())
+    if is_place(words):
+        return None
     if (found := _MANY.fullmatch(words)) and _is_named(found["thing"]):
         count = _COUNTS[found["count"]]
         return Layout((found["thing"],) * count, _ROWS[count])
@@ -114,6 +116,21 @@ def in_known_place(text: str) -> str:
     """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
     found = _AT_PLACE.search(text)
     return f"{text[: found.start()]} {_LIKE[found['word'].casefold()]}" if found else text
+
+
+_SKIES = (
+    "sky|night|winter|snow|mountains|space|clouds|stars|sunset|dawn|dusk|sunrise|evening|rain|sun"
+)
+_OPEN_AIR = re.compile(
+    r"(?:(?:an?|the|some) )?(?:[\w-]+ ){0,2}"
+    r"(?:meadow|field|lawn|forest|woods|jungle|sea|ocean|lake|river|sky|landscape|dunes)"
+    rf"(?: (?:under|over|at|in|before|behind) (?:[\w-]+ ){{0,3}}(?:{_SKIES}))?"
+)
+
+
+def is_place(text: str) -> bool:
+    """Whether words name a place and nothing in it: "a green meadow under a blue sky"."""
+    return bool(_OPEN_AIR.fullmatch(text.casefold()))
 
 
 _SHOWN = {*COLOURS} | set(

@@ -17,6 +17,7 @@ from guidance.layout import (
     Place,
     in_known_place,
     in_learned_colours,
+    is_place,
     lay_out,
     left_out,
     undress,
@@ -183,6 +184,36 @@ def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None
 )
 def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None:
     assert in_known_place(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("a green meadow under a blue sky", True),
+        ("a snowy forest", True),
+        ("The sea at night", True),
+        ("a sea turtle", False),
+        ("a forest fire", False),
+        ("a house in a forest", False),
+        ("a meadow with a cow", False),
+        ("a field of sunflowers", False),
+    ],
+)
+def test_a_place_can_be_all_that_is_named(text: str, alone: bool) -> None:
+    assert is_place(text) == alone
+    assert lay_out(text) is None or not alone
+
+
+def test_a_place_alone_is_drawn_with_nothing_in_it(pocket_models: Any) -> None:
+    """A green meadow was a hat on grass. Of what is no place to draw, something is drawn still."""
+    pictures = [
+        pipeline.draft(make_request({"prompt": words}), pocket_models, 8, pipeline.Inputs()).picture
+        for words in ("a green meadow", "a cow in a green meadow")
+    ]
+    ground, cow = (picture[0, :, 100:140, 60:130] for picture in pictures)
+    assert ground.std(dim=(1, 2)).max() < 0.08 < cow.std(dim=(1, 2)).max()
+    drafter, words = pocket_models.draft("pocket"), pocket_models.clip("pocket").embed_text(["cat"])
+    assert torch.equal(drafter.draw(words, []), drafter.draw(words))
 
 
 @pytest.mark.parametrize(
