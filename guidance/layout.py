@@ -123,7 +123,7 @@ _SKIES = (
 )
 _OPEN_AIR = re.compile(
     r"(?:(?:an?|the|some) )?(?:[\w-]+ ){0,2}"
-    r"(?:meadow|field|lawn|forest|woods|jungle|sea|ocean|lake|river|sky|landscape|dunes)"
+    r"(?:meadow|field|lawn|sea|ocean|lake|river|sky|landscape|dunes)"
     rf"(?: (?:under|over|at|in|before|behind) (?:[\w-]+ ){{0,3}}(?:{_SKIES}))?"
 )
 
