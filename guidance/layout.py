@@ -69,8 +69,6 @@ _GROUND = re.compile(r" (?:on|in|at|against) .+|,.+")
 def lay_out(text: str) -> Layout | None:
     """Two things, or two to six of a thing, and where they stand; None for anything else."""
     words = " ".join(text.casefold().split())
-    if is_place(words):
-        return None
     if (found := _MANY.fullmatch(words)) and _is_named(found["thing"]):
         count = _COUNTS[found["count"]]
         return Layout((found["thing"],) * count, _ROWS[count])
@@ -83,8 +81,8 @@ def lay_out(text: str) -> Layout | None:
 
 
 def _is_named(words: str) -> bool:
-    """Whether words end in a thing that has a name, whatever ground is said after it."""
-    return ends_in_thing(_GROUND.sub("", words))
+    """Whether words end in a thing that has a name, and no place, whatever ground is said after."""
+    return ends_in_thing(_GROUND.sub("", words)) and not is_place(words)
 
 
 # --- before what ---------------------------------------------------------------------------------
@@ -122,7 +120,7 @@ _SKIES = (
     "sky|night|winter|snow|mountains|space|clouds|stars|sunset|dawn|dusk|sunrise|evening|rain|sun"
 )
 _OPEN_AIR = re.compile(
-    r"(?:(?:an?|the|some) )?(?:[\w-]+ ){0,2}"
+    r"(?:(?:an?|the|some) )?(?:(?!(?:at|by|from|in|near|of|on|over|to|under|with)\b)[\w-]+ ){0,2}"
     r"(?:meadow|field|lawn|sea|ocean|lake|river|sky|landscape|dunes)"
     rf"(?: (?:under|over|at|in|before|behind) (?:[\w-]+ ){{0,3}}(?:{_SKIES}))?"
 )
