@@ -172,7 +172,7 @@ def test_an_edit_becomes_a_picture_of_the_same_size(client: httpx.Client) -> Non
         "quality": "draft",
     }
     job = finish(client, send(client, order).json())
-    assert (job["kind"], job["state"], job["title"]) == ("edit", "done", "blue")
+    assert (job["kind"], job["state"], job["title"]) == ("edit", "done", "blue (cup.png)")
     after = np.asarray(Picture.open(BytesIO(client.get(job["picture"]).content)).convert("RGB"))
     before = np.asarray(Picture.open(BytesIO(photo())))
     assert np.array_equal(after[mask == 0], before[mask == 0])
