@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -210,19 +210,37 @@ def called(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def draw_sounds(out: Path, given: argparse.Namespace) -> None:
-    """The part of pictures: from sounds alone."""
-    models = Models()
-    chosen = across(
-        list(recordings.tested_on(given.cache)),
-        list(known()),
-        min(PICTURES, given.most),
-    )
-    folder, rows = prepare(out, "pictures", given.way, models), []
+class Drawn(NamedTuple):
+    """Recordings of other sources, their pictures' folder, and what steered each."""
+
+    chosen: list[Recording]
+    folder: Path
+    rows: list[dict[str, Any]]
+
+
+def draw(
+    out: Path,
+    part: str,
+    count: int,
+    given: argparse.Namespace,
+    models: Models,
+    texts: Sequence[str],
+) -> Drawn:
+    """Pictures of so many recordings, the texts beside them in turn."""
+    tested = list(recordings.tested_on(given.cache))
+    chosen = across(tested, list(known()), min(count, given.most))
+    folder, rows = prepare(out, part, given.way, models), []
     for number, one in enumerate(chosen):
         file = record(folder / f"{number:02}.wav", one.wave)
-        row = make(folder / f"{number:02}", file, "", models, given.way)
+        text = texts[number % len(texts)]
+        row = make(folder / f"{number:02}", file, text, models, given.way)
         rows.append({"label": one.label, "recording": one.key, **row})
+    return Drawn(chosen, folder, rows)
+
+
+def draw_sounds(out: Path, given: argparse.Namespace) -> None:
+    """The part of pictures: from sounds alone."""
+    chosen, folder, rows = draw(out, "pictures", PICTURES, given, Models(), ("",))
     show(out, folder, chosen, rows)
     hide(out, folder, [one.label for one in chosen][:BLIND], real_pictures(REAL))
     report: dict[str, Any] = {"way": read_way(folder), "each": rows}
@@ -267,17 +285,7 @@ def place_of(nearness: Tensor, own: int) -> int:
 def draw_joint(out: Path, given: argparse.Namespace) -> None:
     """The part of sounds with words beside them."""
     models = Models()
-    chosen = across(
-        list(recordings.tested_on(given.cache)),
-        list(known()),
-        min(JOINT, given.most),
-    )
-    folder, rows = prepare(out, "joint", given.way, models), []
-    for number, one in enumerate(chosen):
-        file = record(folder / f"{number:02}.wav", one.wave)
-        text = TEXTS[number % len(TEXTS)]
-        row = make(folder / f"{number:02}", file, text, models, given.way)
-        rows.append({"label": one.label, "recording": one.key, **row})
+    chosen, folder, rows = draw(out, "joint", JOINT, given, models, TEXTS)
     for number, one in enumerate(chosen[:SAME]):
         title = f"{one.label} {number:02}"
         file = record(folder / f"{title}.flac", one.wave, title)
