@@ -94,6 +94,11 @@ def another() -> Change:
     return {**empty, "figure": NOTHING_YET, "heard": Known(), "status": say("")}
 
 
+def recorded() -> Change:
+    """Another sound, from the microphone, is here now."""
+    return {**another(), "status": say("Recorded. Listen first, or make the picture.")}
+
+
 def _section(given: Mapping[str, Any]) -> tuple[str, float, float]:
     """Path, first second and seconds. Raises `Refused` where there is no sound."""
     path = given["sound"]

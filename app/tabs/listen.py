@@ -70,19 +70,18 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
     parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
 
     found, sound = [parts[name] for name in _FOUND], parts["sound"]
-    other = {"fn": lambda: placed(hearing.another()), "queue": False, **QUIET}
-    gr.on([sound.upload, sound.clear, sound.stop_recording], outputs=found, **other)
+    quick = {"queue": False, **QUIET}
+    gr.on([sound.upload, sound.clear], lambda: placed(hearing.another()), None, found, **quick)
+    # The page shows a recording before it has sent it: only now is there one to listen to.
+    sound.stop_recording(lambda: placed(hearing.recorded()), None, found, **quick)
     for name in hearing.EXAMPLES:
         parts[name].click(
             lambda name=name: placed({**hearing.another(), "sound": hearing.example(name)}),
             None,
             [sound, *found],
-            queue=False,
-            **QUIET,
+            **quick,
         )
-    parts["colours"].change(
-        hearing.swatches, parts["colours"], parts["swatches"], queue=False, **QUIET
-    )
+    parts["colours"].change(hearing.swatches, parts["colours"], parts["swatches"], **quick)
     connect_seed(parts)
     return parts
 
