@@ -1,7 +1,6 @@
 """The trainings: true captions, lasting splits, a falling loss, a resumed run that is the same."""
 
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +12,10 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from tests.pupils import TINY, teach
 from training import clip, course, measure, pupil, scenes, splits, words
 from training.data import Library, Picture, clean_title, is_text, is_variant
-from training.teacher import WIDTH
 
-TINY = {
-    "embed_dim": 32,
-    "vision_cfg": {
-        "timm_model_name": "test_efficientnet",
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-        "image_size": 32,
-    },
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
 PLAIN = {  # a dozen things told apart by form and gray, so that colour is the caption's affair
     "ball": ("circle", 90),
     "crate": ("square", 120),
@@ -266,16 +254,6 @@ def test_near_misses_of_the_exam_lie_side_by_side(studio: scenes.Studio) -> None
 
 
 # --- Training ---------------------------------------------------------------------------------
-
-
-def teach(texts: list[str]) -> torch.Tensor:
-    """A teacher of its own: each word is a random direction, a text is the sum of its words."""
-
-    def word(w: str) -> torch.Tensor:
-        return torch.randn(WIDTH, generator=torch.Generator().manual_seed(zlib.crc32(w.encode())))
-
-    sums = torch.stack([sum((word(w) for w in t.split()), torch.zeros(WIDTH)) for t in texts])
-    return torch.nn.functional.normalize(sums, dim=-1)
 
 
 class Twelve(torch.utils.data.Dataset[tuple[torch.Tensor, list[str]]]):

@@ -153,6 +153,13 @@ def embed(captions: Sequence[str]) -> torch.Tensor:
     return F.normalize(torch.tensor(said) + 1e-3, dim=-1)
 
 
+def test_of_clip_art_only_what_has_a_word_is_remembered(library: Library) -> None:
+    titles = [Picture("openclipart-png", t, t, (), "clipart") for t in ("anvil", "duck yellow ii")]
+    titles += [Picture("noto", "x", "water pistol", (), "objects")]
+    some = replace(library, pictures=tuple(titles), rgba=library.rgba[:3])
+    assert draft.Album(some).names == ["anvil", "water pistol"]
+
+
 @pytest.fixture(scope="module")
 def album(library: Library) -> draft.Album:
     return draft.Album(library)
@@ -374,28 +381,30 @@ def test_everything_is_trained_in_turn_and_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trainings themselves are tested above: here they only say how they were called."""
-    called: list[tuple[str, bool]] = []
+    called: list[tuple[str, bool, float]] = []
 
     def training(name: str) -> Callable[[argparse.Namespace], None]:
         def train(args: argparse.Namespace) -> None:
-            called.append((name, args.resume))
+            called.append((name, args.resume, args.minutes))
             if name in command.READERS:
-                assert (args.clip / "weights").read_text() == "clip"
+                assert (args.clip / "weights").read_text() == command.READERS[name]
             (args.out / name).mkdir(parents=True, exist_ok=True)
             (args.out / name / "weights").write_text(name)
 
         return train
 
-    for name in ("clip", "vqgan", "draft", "sound", "judge"):
+    for name in command.ORDER:
         monkeypatch.setitem(command.TASKS, name, training(name))
     monkeypatch.setattr(command, "fetch_data", lambda args: None)
     (tmp_path / "runs" / "vqgan").mkdir(parents=True)
     (tmp_path / "runs" / "vqgan" / "checkpoint.pt").touch()  # it was stopped in the middle
     words = ["all", "--out", str(tmp_path / "runs"), "--weights", str(tmp_path / "weights")]
     for _ in range(2):
-        assert command.main(words) == 0
+        assert command.main([*words, "--share", "0.5"]) == 0
     assert called == [
-        (name, name == "vqgan") for name in ("clip", "vqgan", "draft", "sound", "judge")
+        (name, name == "vqgan", command.MINUTES[name] / 2)
+        for name in ("clip", "vocabulary", "vqgan", "draft", "sound", "judge")
     ]
-    for name in ("clip", "vqgan", "draft", "sound", "judge"):
+    for name in ("vqgan", "draft", "sound", "judge"):
         assert (tmp_path / "weights" / name / "weights").read_text() == name
+    assert (tmp_path / "weights" / "clip" / "weights").read_text() == "vocabulary"

@@ -12,8 +12,9 @@ from typing import TypeVar
 
 import torch
 
+from guidance.draft import load as load_draft
 from guidance.judge import SIDE, Network
-from training import clip, data, draft, examiner, judge, recordings, sound, vqgan
+from training import clip, data, draft, examiner, judge, recordings, sound, vocabulary, vqgan
 from training.course import Course
 from training.imagenet import Features, efficientnet_lite, fill_tower
 from training.measure import Exam
@@ -31,7 +32,10 @@ from training.teacher import Teacher, encode_many, load_teacher
 from training.unrelated import draw_sheet
 from training.words import class_names, collect_texts, token_table, vet_words, without_synonyms
 
-READERS = ("draft", "sound", "judge")  # they speak the language of a trained CLIP
+ORDER = ("clip", "vocabulary", "vqgan", "draft", "sound", "judge")  # what ships, as it is trained
+READERS = {  # of a trained CLIP: by which training
+    "vocabulary": "clip", "draft": "vocabulary", "sound": "vocabulary", "judge": "vocabulary",
+}  # fmt: skip
 P = TypeVar("P", bound=Course)
 
 
@@ -100,6 +104,29 @@ def train_clip(args: argparse.Namespace) -> None:
     draw_sheet(library, args.out / "clip")
 
 
+def train_vocabulary(args: argparse.Namespace) -> None:
+    """Teach a trained CLIP more words, and leave the model in OUT/vocabulary."""
+    plan = begin_course(vocabulary.Plan, args)
+    teacher, library, before = load_teacher(), data.load(args.cache), load_exported(args.clip)
+    shown = without_synonyms(vet_words(library, teacher))
+    thesaurus = vocabulary.look_up(shown, teacher, plan.likeness)
+    shown = shown.part(lambda p: not p.held_out)
+    constant = vocabulary.constant_texts(shown, thesaurus)
+    state = vocabulary.new_state(before, plan)
+    if args.resume:
+        state.resume(args.out / "checkpoint.pt")
+    exam = Exam(library)
+
+    def report() -> dict[str, float]:
+        export(state.mean, args.out / "vocabulary")
+        return exam.ask(state.mean)
+
+    scenes = Batches(Studio(shown, 32, variants=1), plan.captions, args.seed)  # for their captions
+    lessons = vocabulary.Lessons(thesaurus, constant, scenes, plan)
+    vocabulary.train(plan, state, before, lessons, args.out, report)
+    draw_sheet(library, args.out / "vocabulary")
+
+
 def train_vqgan(args: argparse.Namespace) -> None:
     """Train, measure now and then, and leave the model in OUT/vqgan."""
     plan = begin_course(vqgan.Plan, args)
@@ -142,6 +169,9 @@ def train_draft(args: argparse.Namespace) -> None:
     library = without_synonyms(library.part(lambda p: not p.held_out))
     album = draft.Album(library)
     net = draft.remember(plan, album, embed, Studio(library, draft.SIDE, variants=1))
+    if args.start:
+        net.clean.load_state_dict(load_draft(args.start).network.clean.state_dict())
+        plan = replace(plan, rate=plan.rate / 4)
     state = draft.new_state(net, plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")
@@ -227,15 +257,18 @@ def train_all(args: argparse.Namespace) -> None:
     A training that was stopped goes on where it was, and one that is done is not done again.
     """
     fetch_data(args)
-    for name in ("clip", "vqgan", *READERS):
+    for name in ORDER:
         place = args.out / name
         if not (place / "done").exists():
-            again = ["--resume"] if (place / "checkpoint.pt").exists() else []
-            reader = ["--clip", str(args.out / "clip" / "clip")] if name in READERS else []
-            words = ["--cache", str(args.cache), name, "--out", str(place), *again, *reader]
+            words = ["--cache", str(args.cache), name, "--out", str(place)]
+            words += ["--minutes", str(args.share * MINUTES[name])]
+            words += ["--resume"] if (place / "checkpoint.pt").exists() else []
+            if name in READERS:
+                words += ["--clip", str(args.out / READERS[name] / READERS[name])]
             TASKS[name](read_command(words))
             (place / "done").touch()
-        shutil.copytree(place / name, args.weights / name, dirs_exist_ok=True)
+        result = "clip" if name == "vocabulary" else name  # it is a CLIP, too, and takes its place
+        shutil.copytree(place / name, args.weights / result, dirs_exist_ok=True)
 
 
 def fetch_data(args: argparse.Namespace) -> None:
@@ -252,16 +285,19 @@ def measure_clip(args: argparse.Namespace) -> None:
 
 TRAININGS = (
     ("clip", 85.0, "CLIP"),
+    ("vocabulary", 25.0, "CLIP's text tower on more words"),
     ("vqgan", 75.0, "VQGAN"),
     ("draft", 55.0, "draft network"),
     ("sound", 40.0, "sound encoder"),
     ("judge", 60.0, "judge"),
     ("examiner", 60.0, "examiner of the benchmarks"),
 )
+MINUTES = {name: minutes for name, minutes, _ in TRAININGS}
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "all": train_all,
     "data": fetch_data,
     "clip": train_clip,
+    "vocabulary": train_vocabulary,
     "vqgan": train_vqgan,
     "draft": train_draft,
     "sound": train_sound,
@@ -279,6 +315,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     task = tasks.add_parser("all", help="everything in turn, from nothing to weights/")
     task.add_argument("--out", type=Path, default=Path("runs"), help="a folder for each training")
     task.add_argument("--weights", type=Path, default=Path("weights"), help="where results go")
+    task.add_argument("--share", type=float, default=1.0, help="of each training's time")
     tasks.add_parser("data", help="fetch and render all pictures")
     for name, minutes, what in TRAININGS:
         task = tasks.add_parser(name, help=f"train the pocket {what}")
@@ -291,6 +328,8 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
+        if name == "draft":
+            task.add_argument("--start", type=Path, help="a draft network that can clean already")
         if name in READERS:
             task.add_argument("--clip", type=Path, default=Path("weights/clip"), help="its reader")
         if name == "sound":

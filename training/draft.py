@@ -38,8 +38,9 @@ from training.scenes import (
     with_colour,
 )
 from training.settings import PHRASES, SETTINGS, rgb
+from training.words import ICON_SETS, nouns
 
-MANNERS = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "openclipart-png")
+MANNERS = (*ICON_SETS, "openclipart-png")
 GROUNDS = ("", *COLOURS, *SETTINGS)  # what nobody named is white
 
 SHOWN = (
@@ -123,10 +124,14 @@ class Album:
     """The drawings to remember: one of each thing in each manner."""
 
     def __init__(self, library: Library) -> None:
-        """Sort them; things are told apart by their names."""
+        """Sort them; things are told apart by their names.
+
+        Of clip art, whose titles are anything ("don't panic"), only what WordNet has a word for.
+        """
         chosen: dict[tuple[str, str], int] = {}
+        known = nouns()
         for row, picture in enumerate(library.pictures):
-            if picture.source in MANNERS:
+            if picture.source in ICON_SETS or (picture.source in MANNERS and picture.name in known):
                 chosen.setdefault((picture.name, picture.source), row)
         rows = list(chosen.values())
         pictures = [library.pictures[row] for row in rows]
@@ -161,12 +166,7 @@ def embed_all(said: Sequence[Said], embed: Embed, part: int = 256) -> Tensor:
 def remember(plan: Plan, album: Album, embed: Embed, studio: Studio) -> draft.Network:
     """A memory of an album, but for what cleans it."""
     said = album.captions(plan.captions, plan.seed)
-    embeddings = torch.cat(
-        [
-            embed([s.caption for s in said[start : start + 256]])
-            for start in range(0, len(said), 256)
-        ]
-    )
+    embeddings = embed_all(said, embed)
     shape = draft.Shape(
         words=embeddings.shape[1],
         names=len(album.names),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import timm
@@ -49,6 +50,17 @@ SYNONYMS = {
     "present": "gift",
     "primate": "gorilla",
 }
+FORMS = (
+    "{a}",
+    "a {colour} {}",
+    "{a} on a {ground} background",
+    "a {colour} {} on a {ground} background",
+    "{a} {place}",
+    "a painting of {a}",
+    "a photo of {a}",
+    "{a} and {circle}",
+)
+ICON_SETS = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat", "emojione")
 SYNSETS = Path(timm.__file__).with_name("data") / "_info"
 
 
@@ -74,6 +86,29 @@ def vet_words(library: Library, teacher: Teacher, least: float = 0.4) -> Library
         return replace(p, words=tuple(near))
 
     return replace(library, pictures=tuple(map(vet, library.pictures)))
+
+
+class Sense(NamedTuple):
+    """One meaning of a noun, as WordNet gives it."""
+
+    word: str
+    synonyms: str  # the word among them, with commas between
+    meaning: str
+
+
+def senses() -> Iterator[Sense]:
+    """Common nouns of one or two words, in each of their senses."""
+    meanings = dict(read_table("imagenet_synset_to_definition.txt"))
+    for synset, lemmas in read_table("imagenet_synset_to_lemma.txt"):
+        words = [word.strip() for word in lemmas.split(",")]
+        for word in words:
+            if re.fullmatch(r"[a-z]{3,}([ -][a-z]+)?", word):  # no names of persons or species
+                yield Sense(word, ", ".join(words[:4]), meanings[synset])
+
+
+def nouns() -> set[str]:
+    """What WordNet has a word for."""
+    return {sense.word for sense in senses()}
 
 
 def class_names() -> list[str]:
@@ -109,19 +144,24 @@ def collect_texts(library: Library, seed: int, variants: int = 40_000) -> list[s
 
 def vary(rng: np.random.Generator, thing: str) -> str:
     """Put a thing into one of the captions' forms."""
-    place = choose(rng, choose(rng, list(PHRASES.values()))[0])
-    colour, other = choose(rng, PAINTS), choose(rng, list(COLOURS))
-    forms = (
-        article(thing),
-        f"a {colour} {thing}",
-        f"{article(thing)} on a {other} background",
-        f"a {colour} {thing} on a {other} background",
-        f"{article(thing)} {place}",
-        f"a painting of {article(thing)}",
-        f"a photo of {article(thing)}",
-        f"{article(thing)} and {article(str(choose(rng, list(COLOURS))))} circle",
+    return put(thing, form(rng))
+
+
+def form(rng: np.random.Generator) -> str:
+    """What a caption may say of a thing: {a} stands for it with its article, {} without."""
+    return choose(rng, FORMS).format(
+        "{}",
+        a="{a}",
+        colour=choose(rng, PAINTS),
+        ground=choose(rng, list(COLOURS)),
+        place=choose(rng, choose(rng, list(PHRASES.values()))[0]),
+        circle=f"{article(choose(rng, list(COLOURS)))} circle",
     )
-    return str(choose(rng, forms))
+
+
+def put(thing: str, form: str) -> str:
+    """Put a thing into a form."""
+    return form.format(thing, a=article(thing))
 
 
 def spoken(token: str) -> str:

@@ -1,0 +1,198 @@
+"""More words for a trained CLIP: what no caption said leads to the drawings that come nearest.
+
+Only the text tower learns. WordNet (in timm's tables of ImageNet's classes) says what a word means,
+by synonyms and a definition; the teacher finds the names of drawings that are nearest to that. Then
+the tower learns, by distillation (Hinton et al. 2015), to say of "a red steed" what it used to say
+of "a red horse", and to go on saying what it said of all else. So pictures stay where they were,
+and whatever was trained in the space of this CLIP stays true.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guidance.instruct import COLOURS
+from guidance.styles import WORDS
+from training.course import Course, Report, State, adamw, pace, set_rates
+from training.course import train as train_course
+from training.data import Library
+from training.pupil import Pupil, tokenizer
+from training.scenes import FRAMES, Batches
+from training.settings import PHRASES
+from training.teacher import Teacher, encode_many
+from training.words import FORMS, ICON_SETS, Sense, collect_texts, form, put, senses
+
+
+@dataclass(frozen=True)
+class Plan(Course):
+    """How long and how hard to train, and how near a word must come to a drawing's name."""
+
+    minutes: float = 25.0
+    batch: int = 160  # of words, and as many texts that stay as they are
+    captions: int = 64  # of scenes, which stay, too
+    likeness: float = 0.45  # in the teacher's space; what comes less near leads nowhere
+    rate: float = 6e-4
+    decay: float = 0.01
+    ema: float = 0.998
+
+
+# --- What a word leads to ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Thesaurus:
+    """Words, and for each the names that it may lead to."""
+
+    words: list[str]
+    names: list[str]
+    near: Tensor  # (words, k), rows of names, the nearest first
+    chance: Tensor  # (words, k), how likely each is meant; rows sum to 1
+
+    def __getitem__(self, word: str) -> str:
+        """The name that a word leads to first."""
+        return self.names[int(self.near[self.words.index(word), 0])]
+
+
+def look_up(
+    library: Library, teacher: Teacher, least: float, table: Sequence[Sense] = ()
+) -> Thesaurus:
+    """Find what the words of WordNet, or of another table, come nearest to.
+
+    Words that a picture has are left as they are, those of held-out pictures too, and so are those
+    of which captions are made. Of several senses of a word that one counts which comes nearest.
+    """
+    taken, said = {w for p in library.pictures for w in (p.name, *p.words)}, language()
+    table = [
+        sense
+        for sense in table or senses()
+        if sense.word not in taken and not said.issuperset(sense.word.split())
+    ]
+    names = sorted({p.name for p in library.pictures if not p.held_out and p.source in ICON_SETS})
+    goals = encode_many(teacher, names).float()
+
+    def likeness(texts: list[str]) -> Tensor:
+        return encode_many(teacher, texts).float() @ goals.T
+
+    # Bare words lead astray by their letters (a goblet to goggles), so the meaning weighs more.
+    near = 0.3 * likeness([sense.word for sense in table])
+    near += 0.7 * likeness([f"{sense.synonyms}: {sense.meaning}" for sense in table])
+    best, order = near.max(dim=1).values, dict[str, int]()
+    for row in best.argsort(descending=True).tolist():
+        if best[row] >= least:
+            order.setdefault(table[row].word, row)
+    found = near[list(order.values())]
+    most, which = found.topk(min(3, len(names)), dim=1)
+    return Thesaurus(list(order), names, which, ((most - most[:, :1]) / 0.03).softmax(dim=1))
+
+
+def language() -> set[str]:
+    """Words that say how a thing is shown, what colour it has, and where it is."""
+    places = itertools.chain.from_iterable(itertools.chain.from_iterable(PHRASES.values()))
+    manners = itertools.chain.from_iterable(WORDS.values())
+    said = (*FRAMES, *FORMS, *places, *manners, *COLOURS)
+    return {word for text in said for word in re.findall(r"[a-z]{3,}", text)}
+
+
+def constant_texts(library: Library, thesaurus: Thesaurus) -> list[str]:
+    """Texts that are to mean what they meant: all that were ever taught, without those words."""
+    moved = set(thesaurus.words)
+
+    def holds(text: str) -> bool:
+        words = text.split()
+        pairs = (" ".join(pair) for pair in itertools.pairwise(words))
+        return not moved.isdisjoint((*words, *pairs))
+
+    return [text for text in collect_texts(library, seed=0) if not holds(text)]
+
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+Texts = tuple[list[str], list[str]]  # what to read, and what the CLIP as it was reads instead
+
+
+class Lessons(torch.utils.data.Dataset[tuple[Texts, Texts]]):
+    """Batch number t depends on the seed and on t alone: texts, and what they are to mean."""
+
+    def __init__(
+        self, thesaurus: Thesaurus, constant: Sequence[str], scenes: Batches, plan: Plan
+    ) -> None:
+        """Join words, what stays, and scenes whose captions stay."""
+        self.thesaurus, self.constant, self.scenes, self.plan = thesaurus, constant, scenes, plan
+
+    def __getitem__(self, step: int) -> tuple[Texts, Texts]:
+        """Words that are led elsewhere, and (apart, because they are long) texts that stay."""
+        rng = np.random.default_rng((self.plan.seed, step))
+        texts, goals, book = [], [], self.thesaurus
+        for row in rng.integers(len(book.words), size=self.plan.batch):
+            name = rng.choice(book.near[row].numpy(), p=as_chances(book.chance[row]))
+            said = form(rng) if rng.random() < 0.7 else "{}"
+            texts.append(put(book.words[row], said))
+            goals.append(put(book.names[name], said))
+        rows = rng.integers(len(self.constant), size=self.plan.batch)
+        same, captions = [self.constant[row] for row in rows], self.scenes[step][1]
+        return (texts + same, goals + same), (captions, captions)
+
+
+def as_chances(chance: Tensor) -> np.ndarray:
+    """Doubles whose sum is 1 as exactly as numpy asks."""
+    doubles = chance.double().numpy()
+    return np.asarray(doubles / doubles.sum())
+
+
+def train_step(
+    plan: Plan,
+    state: State,
+    progress: float,
+    before: Pupil,
+    tokenize: Callable[[list[str]], Tensor],
+    batch: tuple[Texts, Texts],
+) -> dict[str, float]:
+    """Read, compare with what the CLIP as it was says, move; returns numbers for the log."""
+    set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
+    parts = []
+    for texts, goals in batch:
+        with torch.no_grad():
+            wanted = before.embed_tokens(tokenize(goals))
+        parts.append((state.net.embed_tokens(tokenize(texts)) * wanted).sum(dim=1))
+    likeness = torch.cat(parts)
+    state.move(1 - likeness.mean(), 1.0, plan.ema)
+    led, kept = likeness[: plan.batch], likeness[plan.batch :]
+    return {"led": led.mean().item(), "kept": kept.mean().item()}
+
+
+def train(
+    plan: Plan,
+    state: State,
+    before: Pupil,
+    lessons: Lessons,
+    folder: Path,
+    report: Report = dict,
+) -> None:
+    """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
+    tokenize = tokenizer(before)
+
+    def take_step(progress: float, batch: tuple[Texts, Texts]) -> dict[str, float]:
+        return train_step(plan, state, progress, before, tokenize, batch)
+
+    train_course(plan, state, lessons, take_step, folder, report)
+
+
+def new_state(before: Pupil, plan: Plan) -> State:
+    """Begin with a CLIP as it is; its image tower and its temperature do not learn."""
+    net = copy.deepcopy(before)
+    net.requires_grad_(False)
+    for part in (net.clip.transformer, net.clip.token_embedding, net.clip.ln_final):
+        part.requires_grad_(True)
+    for one in (net.clip.positional_embedding, net.clip.text_projection):
+        one.requires_grad_(True)
+    return State(net, adamw(net, plan.rate, plan.decay, still=[net.clip.token_embedding.weight]))
