@@ -32,7 +32,9 @@ from safetensors.torch import save_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
+from app import fetching
 from app.jobs import Store
+from tests.hub import Server, serving
 from tests.stores import Clock
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
@@ -304,3 +306,19 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
     """An empty list of jobs."""
     with contextlib.closing(Store(tmp_path / "jobs.sqlite", clock=clock)) as store:
         yield store
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of files on a line that may be as bad as a test wants."""
+    with serving() as shop:
+        yield shop
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such tests may use the network as far as 127.0.0.1, and a folder of their own."""
+    for name in fetching.OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("SYNESTHETE_MODELS", str(tmp_path / "models"))

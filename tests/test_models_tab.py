@@ -7,7 +7,7 @@ import html
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import fetching, inventory, models, tabs
+from app import inventory, models, tabs
 from app.catalog import GENERATORS, TABLES, Entry, File, ModelError, Source
 from app.errors import Refused
 from app.files import MIB
@@ -25,24 +25,16 @@ from app.tabs import model_list
 from app.tabs import models as tab
 from app.tabs.common import Change
 from app.tabs.models import ACTS, KINDS, View
-from tests.test_models import HURRY, Request, Server, cut, old_checkpoint, serving, status
+from tests.hub import HURRY, Request, Server, cut, old_checkpoint, status
 
 TINY = "generator/tiny"
 
 
 @pytest.fixture(autouse=True)
-def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests may use the network as far as 127.0.0.1, and a folder of their own."""
-    for name in (*fetching.OFFLINE, *tabs.SHARED):
+def alone(online: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody shares this studio."""
+    for name in tabs.SHARED:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("SYNESTHETE_MODELS", str(tmp_path / "models"))
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as shop:
-        yield shop
 
 
 @pytest.fixture

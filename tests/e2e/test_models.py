@@ -1,6 +1,6 @@
 """What a visitor finds in the Models tab, and fetches from a Hub of our own, in a real browser.
 
-The Hub is the server of `tests/test_models.py`. It holds the files of the Whisper that comes with
+The Hub is the server of `tests/hub.py`. It holds the files of the Whisper that comes with
 the requirements, under another name: so what is fetched is whole, and can be tried out.
 """
 
@@ -22,7 +22,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from app import models
 from app.catalog import SPEECH
 from app.files import MIB
-from tests.test_models import Request, Server, serving
+from tests.hub import Request, Server, serving
 
 if TYPE_CHECKING:
     from conftest import Started
