@@ -192,7 +192,8 @@ def _task(
 
 def _scene(number: int, studio: Any, rng: Generator, row: int, other: int | None) -> dict[str, Any]:
     """An object, or two beside each other, on a ground, in a setting or before a photograph."""
-    from training.scenes import choose, other_colour, paste, photograph, rgb, solid
+    from training.captions import choose
+    from training.scenes import other_colour, paste, photograph, rgb, solid
     from training.settings import SETTINGS
 
     tones = [studio.tone[one] for one in (row, other) if one is not None]

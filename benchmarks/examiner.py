@@ -30,12 +30,13 @@ from torch import Tensor
 
 from app.images import open_picture, to_tensor
 from benchmarks.faithful import Question, names_it, pictures, questions
+from training.captions import COLOURS, article, choose
 from training.data import Library
 from training.data import load as load_library
 from training.examiner import SIDE, Examiner, load
 from training.imagenet import efficientnet_lite
 from training.measure import on_ground
-from training.scenes import COLOURS, Studio, article, choose, paste, solid
+from training.scenes import Studio, paste, solid
 
 FOLDER = Path(__file__).parent / "examiner"  # config.json and model.safetensors
 MORE = 1500  # names that nobody asked for

@@ -20,9 +20,9 @@ from benchmarks.faithful import names_it
 from guidance.draft import load
 from training import data
 from training.__main__ import reading
+from training.captions import article
 from training.draft import Album
 from training.pupil import load_exported
-from training.scenes import article
 from training.words import without_synonyms
 
 WORDS = Path(__file__).with_name("words.txt")

@@ -23,7 +23,7 @@ from guidance.instruct import (
     things,
     understand,
 )
-from training import scenes
+from training import captions
 
 
 def plan(typed: str) -> Plan:
@@ -330,7 +330,7 @@ def test_a_thing_has_the_right_article(words: str, with_article: str) -> None:
 
 
 def test_names_agree_with_those_of_the_painters() -> None:
-    assert set(scenes.COLOURS) <= set(COLOURS)
+    assert set(captions.COLOURS) <= set(COLOURS)
     assert set(styles.STYLES) == set(STYLES)
     assert set(styles.WEATHERS) == set(WEATHERS)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.pupils import TINY, teach
-from training import clip, course, measure, pupil, scenes, splits, words
+from training import captions, clip, course, measure, pupil, scenes, splits, words
 from training.data import Library, Picture, clean_title, is_text, is_variant
 
 PLAIN = {  # a dozen things told apart by form and gray, so that colour is the caption's affair
@@ -61,13 +61,13 @@ def made(recipe: scenes.Recipe, studio: scenes.Studio, n: int = 60) -> list[scen
 
 def where(picture: np.ndarray, colour: str, tolerance: float = 0.16) -> np.ndarray:
     """Pixels of about a colour, (s, s) bool."""
-    return np.abs(picture - np.array(scenes.COLOURS[colour]) / 255).max(-1) < tolerance
+    return np.abs(picture - np.array(captions.COLOURS[colour]) / 255).max(-1) < tolerance
 
 
 def colour_in(text: str) -> str:
     """The first colour a caption names; two words before one."""
     text = text.replace("grey", "gray")
-    found = [(text.find(c), -len(c), c) for c in scenes.COLOURS if f" {c} " in f" {text} "]
+    found = [(text.find(c), -len(c), c) for c in captions.COLOURS if f" {c} " in f" {text} "]
     return min(found)[2]
 
 
@@ -88,9 +88,9 @@ def test_a_painted_thing_has_the_colour_of_its_caption(studio: scenes.Studio) ->
 
 
 @pytest.mark.parametrize("gray", [0, 60, 128, 255])
-@pytest.mark.parametrize("colour", scenes.PAINTS)
+@pytest.mark.parametrize("colour", captions.PAINTS)
 def test_paint_changes_even_black_grey_and_white_things(gray: int, colour: str) -> None:
-    target = np.array(scenes.COLOURS[colour], np.float32) / 255
+    target = np.array(captions.COLOURS[colour], np.float32) / 255
     result = np.asarray(scenes.paint(Image.fromarray(drawing("square", gray)), target)) / 255
     assert where(result[..., :3], colour)[40:88, 40:88].mean() > 0.9
 
@@ -100,7 +100,7 @@ def test_a_named_background_is_what_the_corners_show(studio: scenes.Studio) -> N
     assert named
     for scene in named:
         ground = scene.caption.removesuffix(" background").replace("grey", "gray")
-        colour = max((c for c in scenes.COLOURS if ground.endswith(f" {c}")), key=len)
+        colour = max((c for c in captions.COLOURS if ground.endswith(f" {c}")), key=len)
         assert where(scene.picture, colour)[:3, :3].all(), scene.caption
 
 
@@ -125,7 +125,7 @@ def test_things_stand_where_the_caption_puts_them(studio: scenes.Studio) -> None
         ground = scenes.solid(96, np.ones(3, np.float32))
         cutouts = [
             scenes.paint(
-                scenes.Image.fromarray(drawing("circle", 128)), np.array(scenes.COLOURS[c]) / 255
+                scenes.Image.fromarray(drawing("circle", 128)), np.array(captions.COLOURS[c]) / 255
             )
             for c in ("red", "blue")
         ]
@@ -178,11 +178,11 @@ def test_a_batch_depends_on_seed_and_number_alone(studio: scenes.Studio) -> None
 
 
 def test_plurals_and_articles_read_well() -> None:
-    assert [scenes.plural(w) for w in ("cup of coffee", "cherry", "box", "mouse", "toy")] == [
+    assert [captions.plural(w) for w in ("cup of coffee", "cherry", "box", "mouse", "toy")] == [
         "cups of coffee", "cherries", "boxes", "mice", "toys"]  # fmt: skip
-    assert [scenes.article(w) for w in ("apple", "cat", "grapes", "octopus")] == [
+    assert [captions.article(w) for w in ("apple", "cat", "grapes", "octopus")] == [
         "an apple", "a cat", "grapes", "an octopus"]  # fmt: skip
-    assert scenes.with_colour("an icon of an *", "orange") == "an icon of an orange"
+    assert captions.with_colour("an icon of an *", "orange") == "an icon of an orange"
 
 
 # --- Data and splits --------------------------------------------------------------------------

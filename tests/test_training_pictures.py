@@ -20,6 +20,7 @@ from guidance import styles
 from guidance.judge import Network
 from training import __main__ as command
 from training import course, draft, examiner, judge, scenes, vqgan
+from training.captions import COLOURS
 from training.data import Library, Picture
 from training.imagenet import Features
 
@@ -146,7 +147,7 @@ def test_the_exported_vqgan_is_a_generator(tmp_path: Path) -> None:
 
 def embed(captions: Sequence[str]) -> torch.Tensor:
     """Each name, colour and place is a direction; other words say nothing."""
-    known = [*SHAPES, *scenes.COLOURS, *scenes.SETTINGS]
+    known = [*SHAPES, *COLOURS, *scenes.SETTINGS]
     said = [
         [float(word in caption.replace("grey", "gray")) for word in known] for caption in captions
     ]
@@ -264,7 +265,7 @@ def test_a_draft_has_the_colour_and_the_ground_that_were_named(
 ) -> None:
     drawn = drafting.Draft(remembered, space="pocket").draw(embed(["a red crate, blue background"]))
     corner, middle = drawn[:, :, 2, 2], drawn[:, :, 32, 32]
-    blue, red = (torch.tensor(scenes.COLOURS[c]) / 255 for c in ("blue", "red"))
+    blue, red = (torch.tensor(COLOURS[c]) / 255 for c in ("blue", "red"))
     assert (corner - blue).abs().max() < 0.05
     assert (middle - red).abs().max() < 0.2
 

@@ -21,22 +21,12 @@ from torch import Tensor
 
 from guidance import draft
 from guidance.draft import SIDE
+from training.captions import COLOURS, PAINTS, choose, describe, frame, has_colour, on, with_colour
 from training.course import Course, Report, State, adamw, in_half, pace, set_rates, write_weights
 from training.course import train as train_course
 from training.data import Library, Picture
 from training.imagenet import Features
-from training.scenes import (
-    COLOURS,
-    PAINTS,
-    Studio,
-    choose,
-    describe,
-    frame,
-    has_colour,
-    on,
-    solid,
-    with_colour,
-)
+from training.scenes import Studio, solid
 from training.settings import PHRASES, SETTINGS, rgb
 from training.words import ICON_SETS, nouns
 

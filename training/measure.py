@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from training.captions import article
 from training.clip import attack
 from training.data import Library, Picture
 from training.pupil import Pupil, tokenizer
@@ -18,7 +19,6 @@ from training.scenes import (
     Recipe,
     Scene,
     Studio,
-    article,
     counted,
     mean_colour,
     painted,

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.captions import article
 from training.data import Library
-from training.scenes import Canvas, Studio, article, paste, solid
+from training.scenes import Canvas, Studio, paste, solid
 
 SOURCE = "fluent-emoji"  # MIT, so that the sheet may travel with the weights
 # What is drawn, and on what: a colour or a setting.

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from guidance.instruct import COLOURS
 from guidance.styles import WORDS
+from training.captions import FRAMES
 from training.course import Course, Report, State, adamw, pace, set_rates
 from training.course import train as train_course
 from training.data import Library
 from training.pupil import Pupil, tokenizer
-from training.scenes import FRAMES, Batches
+from training.scenes import Batches
 from training.settings import PHRASES
 from training.teacher import Teacher, encode_many
 from training.words import FORMS, ICON_SETS, Sense, collect_texts, form, put, senses

@@ -12,8 +12,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from training.captions import COLOURS, PAINTS, article, choose
 from training.data import Library, Picture
-from training.scenes import COLOURS, PAINTS, article, choose
 from training.settings import PHRASES
 from training.teacher import Teacher, encode_many
 
