@@ -56,7 +56,7 @@ class Plan(Course):
     warm_up: int = 100
     captions: int = 24  # of each thing
     shrink: float = 0.03  # towards equal spread in all directions, where captions are few
-    codes: int = 256  # principal components of a drawing
+    codes: int = 384  # principal components of a drawing; 4 % of the variance is lost
     batch: int = 48
     perceptual_weight: float = 0.15
     blend: float = 0.3  # most that another drawing shows through

@@ -30,7 +30,7 @@ from training.pupil import Pupil, tokenizer
 from training.scenes import Batches
 from training.settings import PHRASES
 from training.teacher import Teacher, encode_many
-from training.words import FORMS, ICON_SETS, Sense, collect_texts, form, put, senses
+from training.words import FORMS, ICON_SETS, Sense, collect_texts, common, form, put, senses
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Plan(Course):
     minutes: float = 25.0
     batch: int = 160  # of words, and as many texts that stay as they are
     captions: int = 64  # of scenes, which stay, too
+    oftener: int = 4  # a common word is practised than a rare one
     likeness: float = 0.45  # in the teacher's space; what comes less near leads nowhere
     rate: float = 6e-4
     decay: float = 0.01
@@ -129,12 +130,15 @@ class Lessons(torch.utils.data.Dataset[tuple[Texts, Texts]]):
     ) -> None:
         """Join words, what stays, and scenes whose captions stay."""
         self.thesaurus, self.constant, self.scenes, self.plan = thesaurus, constant, scenes, plan
+        known = common()
+        shares = [plan.oftener if known.issuperset(w.split()) else 1 for w in thesaurus.words]
+        self.shares = np.array(shares) / sum(shares)
 
     def __getitem__(self, step: int) -> tuple[Texts, Texts]:
         """Words that are led elsewhere, and (apart, because they are long) texts that stay."""
         rng = np.random.default_rng((self.plan.seed, step))
         texts, goals, book = [], [], self.thesaurus
-        for row in rng.integers(len(book.words), size=self.plan.batch):
+        for row in rng.choice(len(book.words), size=self.plan.batch, p=self.shares):
             name = rng.choice(book.near[row].numpy(), p=as_chances(book.chance[row]))
             said = form(rng) if rng.random() < 0.7 else "{}"
             texts.append(put(book.words[row], said))

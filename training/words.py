@@ -96,8 +96,27 @@ class Sense(NamedTuple):
     meaning: str
 
 
+# Of what people ask for and those tables, which are of animals and things, do not have.
+PEOPLE = (
+    Sense("smiley", "smiley, smiley face", "slightly smiling face"),
+    Sense("smiley face", "smiley face, smiley", "slightly smiling face"),
+    Sense("happy face", "happy face, smiley face", "slightly smiling face"),
+    Sense("smile", "smile", "slightly smiling face"),
+    Sense("sad face", "sad face", "crying face"),
+    Sense("laughing face", "laughing face", "face with tears of joy"),
+    Sense("king", "king, monarch", "person with crown"),
+    Sense("queen", "queen, monarch", "person with crown"),
+    Sense("witch", "witch, sorceress", "woman mage"),
+    Sense("wizard", "wizard, sorcerer", "man mage"),
+    Sense("sorcerer", "sorcerer, wizard", "man mage"),
+    Sense("pirate", "pirate", "skull and crossbones"),
+    Sense("spaceship", "spaceship, starship", "rocket"),
+)
+
+
 def senses() -> Iterator[Sense]:
     """Common nouns of one or two words, in each of their senses."""
+    yield from PEOPLE
     meanings = dict(read_table("imagenet_synset_to_definition.txt"))
     for synset, lemmas in read_table("imagenet_synset_to_lemma.txt"):
         words = [word.strip() for word in lemmas.split(",")]
@@ -136,10 +155,14 @@ def collect_texts(library: Library, seed: int, variants: int = 40_000) -> list[s
         w.strip() for _, t in read_table("imagenet_synset_to_lemma.txt") for w in t.split(",")[:2]
     ]
     glosses = [t for _, t in read_table("imagenet_synset_to_definition.txt") if len(t) < 60]
-    common = [w for w in map(spoken, SimpleTokenizer().encoder) if re.fullmatch(r"[a-z]{3,}", w)]
     things = [*own, *nouns]
     made = [vary(rng, str(choose(rng, things))) for _ in range(variants)]
-    return sorted({*own, *nouns, *glosses, *common, *made, *SYNONYMS, *COLOURS})
+    return sorted({*own, *nouns, *glosses, *common(), *made, *SYNONYMS, *COLOURS})
+
+
+def common() -> set[str]:
+    """Words that are common enough to be one token."""
+    return {w for w in map(spoken, SimpleTokenizer().encoder) if re.fullmatch(r"[a-z]{3,}", w)}
 
 
 def vary(rng: np.random.Generator, thing: str) -> str:
