@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Plan(Course):
     minutes: float = 25.0
     batch: int = 160  # of words, and as many texts that stay as they are
     captions: int = 64  # of scenes, which stay, too
-    oftener: int = 4  # a common word is practised than a rare one
+    oftener: int = 4  # a common word is read than a rare one
+    read: int = 3  # so many times as many words as a batch has; those read worst are practised
     likeness: float = 0.45  # in the teacher's space; what comes less near leads nowhere
     rate: float = 6e-4
     decay: float = 0.01
@@ -67,18 +69,22 @@ class Thesaurus:
 def look_up(
     library: Library, teacher: Teacher, least: float, table: Sequence[Sense] = ()
 ) -> Thesaurus:
-    """Find what the words of WordNet, or of another table, come nearest to.
+    """Find what the words of WordNet, or of another table, and of the pictures come nearest to.
 
-    Words that a picture has are left as they are, those of held-out pictures too, and so are those
-    of which captions are made. Of several senses of a word that one counts which comes nearest.
+    Names of pictures are left as they are, those of held-out pictures too, and so are words of
+    which captions are made. Of several senses of a word that one counts which comes nearest.
     """
-    taken, said = {w for p in library.pictures for w in (p.name, *p.words)}, language()
+    shown = library.part(lambda p: not p.held_out)
+    taken, said = {p.name for p in library.pictures}, language()
+    taken |= {w for p in library.pictures for w in p.words} - {
+        w for p in shown.pictures for w in p.words
+    }
     table = [
         sense
-        for sense in table or senses()
+        for sense in (*(table or senses()), *keywords(shown))
         if sense.word not in taken and not said.issuperset(sense.word.split())
     ]
-    names = sorted({p.name for p in library.pictures if not p.held_out and p.source in ICON_SETS})
+    names = sorted({p.name for p in shown.pictures if p.source in ICON_SETS})
     goals = encode_many(teacher, names).float()
 
     def likeness(texts: list[str]) -> Tensor:
@@ -94,6 +100,16 @@ def look_up(
     found = near[list(order.values())]
     most, which = found.topk(min(3, len(names)), dim=1)
     return Thesaurus(list(order), names, which, ((most - most[:, :1]) / 0.03).softmax(dim=1))
+
+
+def keywords(library: Library) -> list[Sense]:
+    """What icons are called beside their names, and means all the things that are so called."""
+    called = defaultdict(set)
+    for picture in library.pictures:
+        if picture.source in ICON_SETS:
+            for word in picture.words:
+                called[word].add(picture.name)
+    return [Sense(word, word, ", ".join(sorted(names))) for word, names in called.items()]
 
 
 def language() -> set[str]:
@@ -135,17 +151,19 @@ class Lessons(torch.utils.data.Dataset[tuple[Texts, Texts]]):
         self.shares = np.array(shares) / sum(shares)
 
     def __getitem__(self, step: int) -> tuple[Texts, Texts]:
-        """Words that are led elsewhere, and (apart, because they are long) texts that stay."""
+        """Words that are led elsewhere, and texts that stay."""
         rng = np.random.default_rng((self.plan.seed, step))
         texts, goals, book = [], [], self.thesaurus
-        for row in rng.choice(len(book.words), size=self.plan.batch, p=self.shares):
+        for row in rng.choice(
+            len(book.words), size=self.plan.read * self.plan.batch, p=self.shares
+        ):
             name = rng.choice(book.near[row].numpy(), p=as_chances(book.chance[row]))
             said = form(rng) if rng.random() < 0.7 else "{}"
             texts.append(put(book.words[row], said))
             goals.append(put(book.names[name], said))
         rows = rng.integers(len(self.constant), size=self.plan.batch)
-        same, captions = [self.constant[row] for row in rows], self.scenes[step][1]
-        return (texts + same, goals + same), (captions, captions)
+        same = [*self.scenes[step][1], *(self.constant[row] for row in rows)]
+        return (texts, goals), (same, same)
 
 
 def as_chances(chance: Tensor) -> np.ndarray:
@@ -162,17 +180,21 @@ def train_step(
     tokenize: Callable[[list[str]], Tensor],
     batch: tuple[Texts, Texts],
 ) -> dict[str, float]:
-    """Read, compare with what the CLIP as it was says, move; returns numbers for the log."""
+    """Read, compare with what the CLIP as it was says, move; returns numbers for the log.
+
+    Of the words only those that are read worst are practised (Shrivastava et al. 2016).
+    """
     set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
-    parts = []
-    for texts, goals in batch:
-        with torch.no_grad():
-            wanted = before.embed_tokens(tokenize(goals))
-        parts.append((state.net.embed_tokens(tokenize(texts)) * wanted).sum(dim=1))
-    likeness = torch.cat(parts)
-    state.move(1 - likeness.mean(), 1.0, plan.ema)
-    led, kept = likeness[: plan.batch], likeness[plan.batch :]
-    return {"led": led.mean().item(), "kept": kept.mean().item()}
+    (texts, goals), (same, _) = batch
+    with torch.no_grad():
+        wanted, stays = (before.embed_tokens(tokenize(some)) for some in (goals, same))
+        read = (state.net.embed_tokens(tokenize(texts)) * wanted).sum(dim=1)
+    worst = read.topk(plan.batch, largest=False).indices
+    again = tokenize([texts[row] for row in worst.tolist()])
+    led = (state.net.embed_tokens(again) * wanted[worst]).sum(dim=1)
+    kept = (state.net.embed_tokens(tokenize(same)) * stays).sum(dim=1)
+    state.move(1 - torch.cat((led, kept)).mean(), 1.0, plan.ema)
+    return {"led": read.mean().item(), "worst": led.mean().item(), "kept": kept.mean().item()}
 
 
 def train(
