@@ -220,6 +220,27 @@ def test_a_place_alone_is_drawn_with_nothing_in_it(pocket_models: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("a steed", "a horse"),
+        ("a hound", "a dog"),
+        ("a puppy", "a dog"),
+        ("an automobile", "a car"),
+        ("a trout", "a fish"),
+        ("a spaceship", "a rocket"),
+        ("a smiley face", "a smiling face"),
+    ],
+)
+def test_a_word_that_no_caption_had_brings_the_drawing_it_means(
+    word: str, name: str, pocket_models: Any
+) -> None:
+    network = pocket_models.draft("pocket").network
+    asked = pocket_models.clip("pocket", "float32").embed_text([word, name])
+    unknown, known = network.name(asked - network.centre).argmax(dim=1).tolist()
+    assert unknown == known
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ("a cat in the kitchen", "in the kitchen"),
