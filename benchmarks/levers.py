@@ -35,7 +35,7 @@ from benchmarks.faithful import Question, questions
 from generators.base import Image
 from generators.vqgan import VQGAN
 from guidance.clip import Clip, Embedding
-from guidance.draft import Draft
+from guidance.draft import Draft, Thing, fitting
 from guidance.judge import Judge
 from training.data import load as load_library
 from training.examiner import load
@@ -131,12 +131,16 @@ class JudgedDraft(Draft):
         self.judge = judge
 
     def choose(
-        self, pictures: Image, embedding: Embedding, clip: Clip, seed: int
+        self,
+        pictures: Image,
+        embedding: Embedding,
+        clip: Clip,
+        seed: int,
+        things: Sequence[Thing] | None = None,
     ) -> tuple[int, float]:
         """The best by the judge; how well it fits is still the guide's word: the pull needs it."""
         best = int(self.judge.marks(pictures, embedding).argmax())
-        _, fit = super().choose(pictures[best : best + 1], embedding, clip, seed)
-        return best, fit
+        return best, float(fitting(pictures[best : best + 1], embedding, clip))
 
 
 class Instead:

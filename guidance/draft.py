@@ -35,6 +35,7 @@ _RECALLED = 32  # pixels of what the memory holds of it
 _CHOICE = 3  # manners of drawing that a seed chooses from: those that fit the words best
 _WORSE = 0.05  # and of these none that fits less than the best by more (a cosine)
 _ON_PLAIN, _IN_PLACE = Place(0.5, 0.5, 0.86), Place(0.5, 0.56, 0.68)  # of a single thing
+_KNOWN = 1.0  # a manner that lacks the thing itself has only names this much less likely (nats)
 _GREY = torch.tensor([150, 160, 170]) / 255  # behind light things when no ground is named
 _SAME = 0.25  # colours nearer than this are the same: a red apple keeps its green leaf
 
@@ -122,6 +123,17 @@ class Network(nn.Module):
         """(1, d) -> (manners, codes): what the words bring to mind, in each manner of drawing."""
         chances = self.name(embedding - self.centre)[0]
         return torch.stack([self._recall(chances, m) for m in range(self.shape.manners)])
+
+    def knows(self, embedding: Embedding) -> Tensor:
+        """(1, d) -> (manners,): which of them have a drawing of what the words say.
+
+        The others would bring the next best thing: a tiger, where no cat was drawn.
+        """
+        chances = self.name(embedding - self.centre)[0]
+        best = [
+            chances[self.shows[self.manner == m].long()].max() for m in range(self.shape.manners)
+        ]
+        return torch.stack(best) >= chances.max() - _KNOWN
 
     def _recall(self, chances: Tensor, manner: int) -> Tensor:
         mine = self.manner == manner
@@ -216,21 +228,37 @@ class Draft:
     ) -> Drafted:
         """A draft, (1, 3, *size), that the clip finds fitting; the seed chooses among the best."""
         pictures = self.draw(embedding, things, ground)
-        chosen, fit = self.choose(pictures, embedding, clip, seed)
+        chosen, fit = self.choose(pictures, embedding, clip, seed, things)
         return Drafted(extend(pictures[chosen][None], size), fit)
 
     @torch.no_grad()
     def choose(
-        self, pictures: Image, embedding: Embedding, clip: Clip, seed: int
+        self,
+        pictures: Image,
+        embedding: Embedding,
+        clip: Clip,
+        seed: int,
+        things: Sequence[Thing] | None = None,
     ) -> tuple[int, float]:
         """Which of the manners, and how well it fits (a cosine).
 
-        The seed chooses among those that the clip likes best.
+        The seed chooses among those that have drawings of all the things, and of these among the
+        ones that the clip likes best.
         """
-        seen = F.interpolate(pictures, (clip.side, clip.side), mode="bicubic").clamp(0, 1)
-        fits, fitting = (clip.embed_image(seen) @ embedding[0]).sort(descending=True)
+        fits = fitting(pictures, embedding, clip)
+        named = [thing.words for thing in things or [Thing(embedding)]]
+        known = torch.stack([self.network.knows(words) for words in named]).all(dim=0)
+        if known.any():
+            fits = fits.masked_fill(~known, -1.0)
+        fits, best = fits.sort(descending=True)
         rank = seed % int((fits[:_CHOICE] >= fits[0] - _WORSE).sum())
-        return int(fitting[rank]), float(fits[rank])
+        return int(best[rank]), float(fits[rank])
+
+
+def fitting(pictures: Image, embedding: Embedding, clip: Clip) -> Tensor:
+    """(n,): how near square pictures (n, 3, s, s) are to (1, d) by a clip (cosines)."""
+    seen = F.interpolate(pictures, (clip.side, clip.side), mode="bicubic").clamp(0, 1)
+    return clip.embed_image(seen) @ embedding[0]
 
 
 def _tensor(colour: Colour) -> Tensor:

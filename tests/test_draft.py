@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,22 @@ def test_the_same_words_and_seed_start_alike(tiny_drafter: draft.Draft, reader: 
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_manner_without_the_thing_is_not_chosen(
+    tiny_drafter: draft.Draft, reader: clip.Clip
+) -> None:
+    """A cat was a tiger, in the manner of a set that has no cat."""
+    goal = reader.embed_text(["a fox"])
+    memory = copy.deepcopy(tiny_drafter.network)
+    said = int(memory.name(goal - memory.centre).argmax())
+    memory.name.bias.data[said] += 9  # the words say one name, and nothing beside it
+    kept = (memory.shows != said) | (memory.manner == 3)
+    memory.shows[~kept] = (said + 1) % memory.shape.names
+    drafter = draft.Draft(memory, space="pocket")
+    assert memory.knows(goal).tolist() == [False, False, False, True, False]
+    pictures = drafter.draw(goal)
+    assert {drafter.choose(pictures, goal, reader, seed)[0] for seed in range(6)} == {3}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 96), (96, 40), (64, 64)])
