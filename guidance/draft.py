@@ -35,7 +35,7 @@ _RECALLED = 32  # pixels of what the memory holds of it
 _CHOICE = 3  # manners of drawing that a seed chooses from: those that fit the words best
 _WORSE = 0.05  # and of these none that fits less than the best by more (a cosine)
 _ON_PLAIN, _IN_PLACE = Place(0.5, 0.5, 0.86), Place(0.5, 0.56, 0.68)  # of a single thing
-_KNOWN = 1.0  # a manner that lacks the thing itself has only names this much less likely (nats)
+_KNOWN = 30.0  # nats: a manner that lacks the thing has only names less likely by more (a cat: 130)
 _GREY = torch.tensor([150, 160, 170]) / 255  # behind light things when no ground is named
 _SAME = 0.25  # colours nearer than this are the same: a red apple keeps its green leaf
 

@@ -54,7 +54,7 @@ def test_a_manner_without_the_thing_is_not_chosen(
     goal = reader.embed_text(["a fox"])
     memory = copy.deepcopy(tiny_drafter.network)
     said = int(memory.name(goal - memory.centre).argmax())
-    memory.name.bias.data[said] += 9  # the words say one name, and nothing beside it
+    memory.name.bias.data[said] += 99  # the words say one name, and nothing beside it
     kept = (memory.shows != said) | (memory.manner == 3)
     memory.shows[~kept] = (said + 1) % memory.shape.names
     drafter = draft.Draft(memory, space="pocket")
