@@ -112,17 +112,24 @@ _AT_PLACE = re.compile(
 
 def in_known_place(text: str) -> str:
     """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
+    if (alone := _OPEN_AIR.fullmatch(text.casefold())) and not alone["light"]:
+        return _ALONE.get(alone["head"], text)
     found = _AT_PLACE.search(text)
     return f"{text[: found.start()]} {_LIKE[found['word'].casefold()]}" if found else text
 
 
-_SKIES = (
-    "sky|night|winter|snow|mountains|space|clouds|stars|sunset|dawn|dusk|sunrise|evening|rain|sun"
+# how drafts know a place of which nothing else is said but what is above or about it
+_ALONE = dict.fromkeys(("sea", "ocean", "lake", "river"), "the sea") | dict.fromkeys(
+    ("meadow", "lawn"), "a green meadow"
 )
+_LIGHTS = "night|winter|snow|space|stars|sunset|dawn|dusk|sunrise|evening|mountains"
+_ABOUT = "sky|clouds|sun|rain|sea|ocean|waves|sand|dunes|trees"
 _OPEN_AIR = re.compile(
     r"(?:(?:an?|the|some) )?(?:(?!(?:at|by|from|in|near|of|on|over|to|under|with)\b)[\w-]+ ){0,2}"
-    r"(?:meadow|field|lawn|sea|ocean|lake|river|sky|landscape|dunes)"
-    rf"(?: (?:under|over|at|in|before|behind) (?:[\w-]+ ){{0,3}}(?:{_SKIES}))?"
+    r"(?P<head>meadow|field|lawn|sea|ocean|lake|river|sky|landscape|dunes|desert|beach|"
+    r"sunset|mountains)"
+    r"(?: (?:under|over|at|in|before|behind|with|by) (?:[\w-]+ ){0,3}"
+    rf"(?:(?P<light>{_LIGHTS})|{_ABOUT}))?"
 )
 
 

@@ -193,7 +193,11 @@ def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None
         ("a city in a deep valley", "a city in the mountains"),
         ("an astronaut on the moon", "an astronaut in outer space"),
         ("the moon", "the moon"),
-        ("a lake", "a lake"),
+        ("a lake", "the sea"),
+        ("a calm sea under a grey sky", "the sea"),
+        ("a green meadow under a blue sky", "a green meadow"),
+        ("a lake at sunset", "a lake at sunset"),  # the sunset is what drafts know
+        ("a desert with dunes", "a desert with dunes"),
         ("a boat by a lake", "a boat by a lake"),  # beside it, not on it
         ("a lake on a plate", "a lake on a plate"),
         ("a bird on a pole in the air balloon", "a bird on a pole in the air balloon"),
@@ -217,6 +221,9 @@ def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None
         ("a house in a forest", False),
         ("a meadow with a cow", False),
         ("a field of sunflowers", False),
+        ("a desert with dunes", True),
+        ("a sunset over the sea", True),
+        ("a beach by a house", False),
     ],
 )
 def test_a_place_can_be_all_that_is_named(text: str, alone: bool) -> None:
