@@ -318,9 +318,9 @@ def test_a_place_in_doubt_is_changed_after_one_yes(
     visit: Visit, started: Started, tmp_path: Path
 ) -> None:
     page = visit()
-    begin(page, save(tmp_path / "doubt.png", disc()), "make the pizza blue")
+    begin(page, save(tmp_path / "doubt.png", disc()), "make the candy blue")
     page.locator("#edit-edit").click()
-    expect(status(page)).to_contain_text("Is this the pizza? It looks more", timeout=LONG_WAIT)
+    expect(status(page)).to_contain_text("Is this the candy? It looks more", timeout=LONG_WAIT)
     expect(page.locator("#edit-preview img")).to_have_attribute("alt", re.compile("place"))
     assert not list(started.results.glob("doubt-*.png"))
     page.get_by_role("button", name="Yes, change it").click()
