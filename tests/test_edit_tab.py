@@ -386,6 +386,15 @@ def test_who_comes_back_sees_their_edits_go_on(studio: Studio, given: dict[str, 
     assert last(seen, "edit")["interactive"]
 
 
+def test_the_greeting_is_not_said_again_over_what_came_since(studio: Studio) -> None:
+    """When a stream of changes ends, Gradio sends the last of them once more."""
+    visitor: Any = SimpleNamespace(session_hash="a session with nothing on its way")
+    never: Any = None
+    seen, _ = watch(common.welcome(studio, Visits(), visitor, making.is_ours, never))
+    assert "Ready." in str(seen[-2])
+    assert seen[-1] == {"status": gr.skip()}
+
+
 def test_what_belongs_in_another_tab_is_told_of(studio: Studio, given: dict[str, Any]) -> None:
     visitor: Any = SimpleNamespace(session_hash="somebody's session")
     worker, owner = studio.worker().result(), studio.owner(visitor.session_hash)

@@ -265,6 +265,8 @@ async def welcome(
     async for change in greeting(studio):
         if not visits.knows(visitor):
             yield change
+    # When this ends, Gradio sends again what came last: not the greeting, over what came since.
+    yield {"status": gr.skip()}
     try:
         worker = await soon(studio.worker())
     except Exception:  # the greeting has told why there is none

@@ -172,7 +172,6 @@ def test_keys_start_and_stop(visit: Visit) -> None:
 
 def test_an_empty_prompt_is_refused_in_a_sentence(visit: Visit) -> None:
     page = visit()
-    expect(status(page)).to_contain_text("Ready.", timeout=LONG_WAIT)
     page.locator("#prompt textarea").fill("")
     page.locator("#generate").click()
     sentence = "Nothing steers the picture yet. Type a prompt, or give a picture or a sound."
