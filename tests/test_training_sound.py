@@ -17,24 +17,14 @@ import torch.nn.functional as F
 from guidance import audio_net
 from guidance.audio import LABELS
 from guidance.audio_net import Ear, Network
+from tests.pupils import TINY
 from training import pupil, recordings, sound
 from training.data import Library, Picture
 from training.recordings import SPEECH, Recording, qt_resource
 from training.sound import LENGTH, Album, Goals, Lessons, Plan, Wave
 from training.synth import RATE, RECIPES
 
-WIDTH = 32
-TINY = {
-    "embed_dim": WIDTH,
-    "vision_cfg": {
-        "timm_model_name": "test_efficientnet",
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-        "image_size": 32,
-    },
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
+WIDTH = TINY["embed_dim"]
 
 
 def tone(seconds: float, hertz: float = 440.0) -> Wave:

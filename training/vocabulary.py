@@ -138,7 +138,7 @@ def constant_texts(library: Library, thesaurus: Thesaurus) -> list[str]:
 Texts = tuple[list[str], list[str]]  # what to read, and what the CLIP as it was reads instead
 
 
-class Lessons(torch.utils.data.Dataset[tuple[Texts, Texts]]):
+class Lessons(torch.utils.data.Dataset[tuple[Texts, list[str]]]):
     """Batch number t depends on the seed and on t alone: texts, and what they are to mean."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Lessons(torch.utils.data.Dataset[tuple[Texts, Texts]]):
         shares = [plan.oftener if known.issuperset(w.split()) else 1 for w in thesaurus.words]
         self.shares = np.array(shares) / sum(shares)
 
-    def __getitem__(self, step: int) -> tuple[Texts, Texts]:
+    def __getitem__(self, step: int) -> tuple[Texts, list[str]]:
         """Words that are led elsewhere, and texts that stay."""
         rng = np.random.default_rng((self.plan.seed, step))
         texts, goals, book = [], [], self.thesaurus
@@ -163,7 +163,7 @@ class Lessons(torch.utils.data.Dataset[tuple[Texts, Texts]]):
             goals.append(put(book.names[name], said))
         rows = rng.integers(len(self.constant), size=self.plan.batch)
         same = [*self.scenes[step][1], *(self.constant[row] for row in rows)]
-        return (texts, goals), (same, same)
+        return (texts, goals), same
 
 
 def as_chances(chance: Tensor) -> np.ndarray:
@@ -178,14 +178,14 @@ def train_step(
     progress: float,
     before: Pupil,
     tokenize: Callable[[list[str]], Tensor],
-    batch: tuple[Texts, Texts],
+    batch: tuple[Texts, list[str]],
 ) -> dict[str, float]:
     """Read, compare with what the CLIP as it was says, move; returns numbers for the log.
 
     Of the words only those that are read worst are practised (Shrivastava et al. 2016).
     """
     set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
-    (texts, goals), (same, _) = batch
+    (texts, goals), same = batch
     with torch.no_grad():
         wanted, stays = (before.embed_tokens(tokenize(some)) for some in (goals, same))
         read = (state.net.embed_tokens(tokenize(texts)) * wanted).sum(dim=1)
@@ -208,7 +208,7 @@ def train(
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
     tokenize = tokenizer(before)
 
-    def take_step(progress: float, batch: tuple[Texts, Texts]) -> dict[str, float]:
+    def take_step(progress: float, batch: tuple[Texts, list[str]]) -> dict[str, float]:
         return train_step(plan, state, progress, before, tokenize, batch)
 
     train_course(plan, state, lessons, take_step, folder, report)
