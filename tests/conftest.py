@@ -322,3 +322,12 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SYNESTHETE_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny nets are quicker on one thread, and a busy machine stalls two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

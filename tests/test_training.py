@@ -1,7 +1,7 @@
 """The trainings: true captions, lasting splits, a falling loss, a resumed run that is the same."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from scipy import ndimage
 from tests.pupils import TINY, teach
 from training import captions, clip, course, measure, pupil, scenes, splits, words
 from training.data import Library, Picture, clean_title, is_text, is_variant
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLAIN = {  # a dozen things told apart by form and gray, so that colour is the caption's affair
     "ball": ("circle", 90),
@@ -274,15 +276,6 @@ class Twelve(torch.utils.data.Dataset[tuple[torch.Tensor, list[str]]]):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, list[str]]:
         return self.batch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny nets are quicker on one thread, and a busy machine stalls two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def begin(plan: clip.Plan) -> course.State:

@@ -3,7 +3,7 @@
 import argparse
 import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from training import course, draft, examiner, judge, scenes, vqgan
 from training.captions import COLOURS
 from training.data import Library, Picture
 from training.imagenet import Features
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPES = {"ball": "circle", "crate": "square", "kite": "diamond", "badge": "star"}
 NETWORK = {"embed_dim": 8, "n_embed": 32, "widths": [8, 8, 8]}
@@ -48,15 +50,6 @@ def library() -> Library:
 def features() -> Features:
     torch.manual_seed(0)
     return Features(timm.create_model("test_efficientnet", pretrained=False))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny nets are quicker on one thread, and a busy machine stalls two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows_of(folder: Path) -> list[dict[str, float]]:

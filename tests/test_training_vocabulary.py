@@ -1,6 +1,5 @@
 """More words for a trained CLIP: what they lead to, what stays, and that the tower learns them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from tests.pupils import TINY, teach
 from training import course, pupil, scenes, vocabulary, words
 from training.data import Library, Picture
 from training.vocabulary import Thesaurus
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLAN = vocabulary.Plan(
     steps=60, warm_up=4, batch=12, captions=4, rate=3e-3, ema=0.8, workers=0, likeness=0.2
@@ -52,15 +53,6 @@ def library() -> Library:
 @pytest.fixture(scope="module")
 def thesaurus(library: Library) -> Thesaurus:
     return vocabulary.look_up(library, teach, PLAN.likeness, TABLE)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny nets are quicker on one thread, and a busy machine stalls two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # --- What a word leads to -------------------------------------------------------------------------
