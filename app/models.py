@@ -335,7 +335,7 @@ def _try_out(entry: Entry, place: Path) -> None:
 
 
 def _decodes(generator: Any) -> None:
-    cells = torch.zeros(1, generator.codebook.shape[1], 4, 4)
+    cells = torch.zeros(1, generator.width, 4, 4)
     with torch.no_grad():
         image = generator.decode(cells)
     if not (image.isfinite().all() and image.std() > 0):

@@ -199,7 +199,7 @@ def likely(share: float) -> Lever:
 @lru_cache(1)
 def _learned(vqgan: VQGAN) -> prior.Expected:
     library = load_library().part(lambda picture: not picture.held_out)
-    net = prior.Expected(vqgan.codebook.shape[1])
+    net = prior.Expected(vqgan.width)
     return prior.learn(net, vqgan, Studio(library, prior.SIDE))
 
 

@@ -2,7 +2,9 @@
 
 Esser, Rombach and Ommer, "Taming Transformers for High-Resolution Image Synthesis", arXiv
 2012.09841. The published modules hold the weights; we build them from their YAML ourselves,
-because the published way would import and call whatever class the YAML names.
+because the published way would import and call whatever class the YAML names. In our own network a
+cell may be several groups of numbers, each snapped on its own (product quantisation, Jegou, Douze
+and Schmid 2011; one codebook for all): two codes a cell say twice as much.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Published(nn.Module):
         super().__init__()
         network = {key: params["ddconfig"][key] for key in _NETWORK if key in params["ddconfig"]}
         cells, width, codes = network["z_channels"], params["embed_dim"], params["n_embed"]
+        self.width = width
         with contextlib.redirect_stdout(io.StringIO()):  # the published Decoder prints a greeting
             self.encoder = published.Encoder(**network)
             self.decoder = published.Decoder(**network)
@@ -62,18 +65,19 @@ class Pocket(nn.Module):
     factor = 8
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        """`params`: embed_dim, n_embed and three widths."""
+        """`params`: embed_dim, n_embed, three widths, and groups (1 if it says nothing)."""
         super().__init__()
         widths, width = tuple(params["widths"]), params["embed_dim"]
+        self.width = width
         self.encoder = pocket_net.Encoder(widths, width)
         self.decoder = pocket_net.Decoder(widths, width)
         self.quantize = nn.Module()
-        self.quantize.embedding = nn.Embedding(params["n_embed"], width)
+        self.quantize.embedding = nn.Embedding(params["n_embed"], width // params.get("groups", 1))
         self.quant_conv, self.post_quant_conv = nn.Identity(), nn.Identity()
 
     @property
     def codebook(self) -> Tensor:
-        """(codes, width)."""
+        """(codes, width / groups)."""
         return self.quantize.embedding.weight  # type: ignore[union-attr,return-value]
 
 
@@ -86,19 +90,22 @@ class VQGAN:
     def __init__(self, network: Published | Pocket, precision: torch.dtype = torch.float32) -> None:
         """Take a loaded network and freeze it; decode in `precision`, encode in full precision."""
         self.network = network.eval().requires_grad_(False)
-        self.codebook = network.codebook.detach().float()
-        self.low, self.high = self.codebook.min(dim=0).values, self.codebook.max(dim=0).values
+        self.width, self.codebook = network.width, network.codebook.detach().float()
+        self.groups = self.width // self.codebook.shape[1]
+        self.low = self.codebook.min(dim=0).values.repeat(self.groups)
+        self.high = self.codebook.max(dim=0).values.repeat(self.groups)
+        self._lengths = self.codebook.square().sum(dim=1)
         self.factor = network.factor
         self.precision = precision
         self.decoder = vqgan_fast.arrange(network.decoder, network.post_quant_conv, precision)
 
     def start(self, size: Size, *, seed: int, init: Image | None = None) -> Latent:
-        """A random code in every cell, or the cells of a picture (before they are snapped)."""
+        """Random codes in every cell, or the cells of a picture (before they are snapped)."""
         if init is not None:
             return self.encode(init.to(self.codebook.device))
         cells = (size[0] // self.factor, size[1] // self.factor)
         chance = torch.Generator().manual_seed(seed)
-        picks = torch.randint(len(self.codebook), cells, generator=chance)
+        picks = torch.randint(len(self.codebook), (*cells, self.groups), generator=chance)
         return self._codes(picks.to(self.codebook.device)[None])
 
     @torch.no_grad()
@@ -106,16 +113,17 @@ class VQGAN:
         """(b, 3, h, w), 0..1 -> cells; of a Gumbel network the likeliest codes, without chance."""
         cells = self.network.quant_conv(self.network.encoder(image * 2 - 1))
         if isinstance(self.network.quantize, GumbelQuantize):
-            return self._codes(self.network.quantize.proj(cells).argmax(dim=1))
+            return self._codes(self.network.quantize.proj(cells).argmax(dim=1)[..., None])
         return cells
 
     def quantise(self, latent: Latent) -> Tensor:
-        """Snap each cell to its nearest code; the gradient passes as if nothing had happened."""
+        """Snap each group of each cell to its nearest code; the gradient passes unchanged."""
         with torch.no_grad():
-            cells = latent.permute(0, 2, 3, 1).float()  # (b, h, w, d)
-            # |x - c|^2 without |x|^2, which is the same for every code
-            distance = self.codebook.square().sum(dim=1) - 2 * cells @ self.codebook.T
-            snapped = self._codes(distance.argmin(dim=-1))
+            cells = latent.permute(0, 2, 3, 1).float().unflatten(-1, (self.groups, -1))
+            # |x - c|^2 without |x|^2, which is the same for every code; in one table, not three
+            rows = cells.flatten(0, -2)
+            distance = torch.addmm(self._lengths, rows, self.codebook.T, alpha=-2)
+            snapped = self._codes(distance.argmin(dim=1).view(cells.shape[:-1]))
         return straight_through(snapped, latent)
 
     def decode(self, latent: Latent) -> Image:
@@ -129,8 +137,8 @@ class VQGAN:
         return latent.clamp(self.low.view(shape), self.high.view(shape))
 
     def _codes(self, picks: Tensor) -> Tensor:
-        """(b, h, w) indices -> (b, d, h, w); rows by index, not by a one-hot product."""
-        return self.codebook[picks].permute(0, 3, 1, 2).contiguous()
+        """(b, h, w, groups) indices -> (b, d, h, w); rows by index, not by a one-hot product."""
+        return self.codebook[picks].flatten(-2).permute(0, 3, 1, 2).contiguous()
 
 
 def build(config: Mapping[str, Any]) -> Published | Pocket:

@@ -101,6 +101,23 @@ def test_every_cell_is_snapped_to_its_nearest_code(make: Callable) -> None:
     assert torch.equal(snapped, nearest)
 
 
+def test_each_group_of_a_cell_is_snapped_on_its_own() -> None:
+    torch.manual_seed(0)
+    params = {"embed_dim": 6, "n_embed": 9, "groups": 3, "widths": [4, 4, 4]}
+    generator = vqgan.VQGAN(vqgan.build({"model": {"target": "Pocket", "params": params}}))
+    latent = torch.randn(1, 6, 2, 5)
+    snapped = generator.quantise(latent)
+    for group in range(3):
+        part = slice(2 * group, 2 * group + 2)
+        rows = latent[0, part].flatten(1).T
+        nearest = generator.codebook[torch.cdist(rows, generator.codebook).argmin(dim=1)]
+        assert torch.equal(snapped[0, part].flatten(1).T, nearest)
+    assert torch.equal(generator.quantise(snapped), snapped)
+    start = generator.start((16, 40), seed=1)
+    assert torch.equal(generator.quantise(start), start)
+    assert torch.equal(generator.project(start), start)
+
+
 def test_the_gradient_passes_the_codes_unchanged() -> None:
     latent = torch.randn(2, 3, requires_grad=True)
     (straight_through(torch.zeros(2, 3), latent) * torch.arange(6.0).view(2, 3)).sum().backward()
