@@ -27,7 +27,7 @@ from training.imagenet import Features
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPES = {"ball": "circle", "crate": "square", "kite": "diamond", "badge": "star"}
-NETWORK = {"embed_dim": 8, "n_embed": 32, "widths": [8, 8, 8]}
+NETWORK = {"embed_dim": 8, "n_embed": 32, "groups": 2, "widths": [8, 8, 8]}
 CODING = vqgan.Plan(
     steps=121, warm_up=4, batch=8, side=32, free_share=0.5, first_batches=4, critic_from=0.8,
     rate=5e-3, ema=0.9, workers=0,
@@ -122,6 +122,18 @@ def test_an_unused_code_gets_a_new_place() -> None:
     changed = (state.net.codebook != before).any(dim=1)
     assert changed.nonzero().flatten().tolist() == [5]
     assert (state.net.codebook[5] == 3).all()
+
+
+def test_some_pieces_are_shaken_more_or_less_and_the_others_are_left_alone() -> None:
+    plan = replace(CODING, noise=0.5, noisy_share=0.25)
+    torch.manual_seed(1)
+    cells = 3 * torch.randn(400, 8, 8, 8)
+    moved = vqgan.shake(plan, cells, torch.Generator().manual_seed(0)) - cells
+    sizes = moved.std(dim=(1, 2, 3)) / cells.std()
+    shaken = sizes[sizes > 0]
+    assert 60 < len(shaken) < 140  # of 400
+    assert 0.45 < shaken.max() < 0.55
+    assert 0.2 < shaken.mean() < 0.3
 
 
 def test_the_exported_vqgan_is_a_generator(tmp_path: Path) -> None:

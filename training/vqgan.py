@@ -27,7 +27,7 @@ from training.data import Library
 from training.imagenet import Features, efficientnet_lite
 from training.scenes import Studio, compose, single
 
-CONFIG = {"embed_dim": 32, "n_embed": 4096, "widths": [48, 96, 160]}
+CONFIG = {"embed_dim": 32, "n_embed": 4096, "groups": 2, "widths": [64, 128, 256]}
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class Plan(Course):
     first_batches: int = 40  # whose cells the codebook begins with
     critic_from: float = 0.45  # of the training; from here on it learns,
     heard_from: float = 0.5  # and from here on the net hears it: a beginner is fooled at once
-    critic_weight: float = 0.05  # of its gradient at the last layer, against that of the rest
-    perceptual_weight: float = 0.15
+    critic_weight: float = 0.1  # of its gradient at the last layer, against that of the rest
+    perceptual_weight: float = 0.2
     rate: float = 1e-3
     critic_rate: float = 1e-3
     ema: float = 0.998
+    noise: float = 0.7  # at most, on the cells that are decoded; 1 is as much as they differ
+    noisy_share: float = 0.5  # of the pieces
 
 
 # --- Networks ---------------------------------------------------------------------------------
@@ -54,7 +56,7 @@ class Plan(Course):
 class Critic(nn.Sequential):
     """Says for each patch whether it looks real: (b, 3, h, w) in 0..1 -> (b, 1, h / 8, w / 8)."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 48) -> None:
         """``width`` channels at half the resolution, doubled twice."""
         layers: list[nn.Module] = []
         for inputs, outputs in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
@@ -77,17 +79,18 @@ def picture_of(net: Pocket, cells: Tensor) -> Tensor:
     return picture
 
 
-def rows_of(cells: Tensor) -> Tensor:
-    """(b, d, h, w) -> (b h w, d)."""
-    return cells.permute(0, 2, 3, 1).reshape(-1, cells.shape[1]).float()
+def rows_of(cells: Tensor, width: int) -> Tensor:
+    """What is snapped, each a row: (b, d, h, w) -> (b h w d / width, width)."""
+    return cells.permute(0, 2, 3, 1).reshape(-1, width).float()
 
 
 def snap(codebook: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest code of each cell, (b, d, h, w), and its number, (b h w,)."""
+    """The nearest code of each cell, (b, d, h, w), and its numbers, (b h w groups,)."""
     b, d, h, w = cells.shape
     table = codebook.detach()
     with torch.autocast("cpu", enabled=False):  # or near codes would swap
-        picks = (table.square().sum(1) - 2 * rows_of(cells.detach()) @ table.T).argmin(1)
+        rows = rows_of(cells.detach(), table.shape[1])
+        picks = torch.addmm(table.square().sum(1), rows, table.T, alpha=-2).argmin(1)
     return codebook[picks].view(b, h, w, d).permute(0, 3, 1, 2), picks
 
 
@@ -154,12 +157,12 @@ def train_step(
         cells = cells_of(net, real)
         if state.tally.begun and state.step % 50 == 0 and progress < 0.8:
             revive(state, cells, chance)
-        codes, commitment = cells, torch.zeros(())
+        codes, commitment = shake(plan, cells, chance), torch.zeros(())
         if state.tally.begun:
             snapped, picks = snap(net.codebook, cells)
             commitment = F.mse_loss(snapped, cells.detach())
             commitment = commitment + 0.25 * F.mse_loss(cells, snapped.detach())
-            codes = cells + (snapped - cells).detach()  # straight through
+            codes = codes + (snap(net.codebook, codes)[0] - codes).detach()  # straight through
             state.tally.use.mul_(0.99).index_add_(0, picks, torch.ones(len(picks)))
         ours = picture_of(net, codes)
         likeness = features.distance(ours, real)
@@ -174,12 +177,24 @@ def train_step(
     return numbers | {"codes": float((state.tally.use > 0.3).sum())}
 
 
+def shake(plan: Plan, cells: Tensor, chance: torch.Generator) -> Tensor:
+    """Noise on the cells of some pieces, more or less of it: (b, d, h, w) -> the same.
+
+    The decoder learns to draw something clean from cells that an encoder would not have written,
+    as a loop that moves cells does not either (Yang et al., arXiv 2507.15856).
+    """
+    sizes = 1 - torch.rand(len(cells), 1, 1, 1, generator=chance) / plan.noisy_share
+    noise = torch.randn(cells.shape, generator=chance)
+    return cells + plan.noise * cells.detach().std() * sizes.clamp(min=0) * noise
+
+
 @torch.no_grad()
 def begin_codebook(plan: Plan, state: Coding, crops: Crops) -> None:
     """End the free phase: k-means over the cells of a few batches."""
     chance = torch.Generator().manual_seed(plan.seed)
     batches = (crops[step].float() / 255 for step in range(plan.first_batches))
-    rows = torch.cat([rows_of(cells_of(state.net, pictures)) for pictures in batches])
+    width = state.net.codebook.shape[1]
+    rows = torch.cat([rows_of(cells_of(state.net, pictures), width) for pictures in batches])
     centres = k_means(rows, len(state.net.codebook), chance)
     for net in (state.net, state.mean):
         net.codebook.copy_(centres)
@@ -189,7 +204,8 @@ def begin_codebook(plan: Plan, state: Coding, crops: Crops) -> None:
 @torch.no_grad()
 def revive(state: Coding, cells: Tensor, chance: torch.Generator) -> None:
     """Give codes that nobody uses a new place, at some cell of this batch."""
-    dead, rows = (state.tally.use < 0.3).nonzero()[:, 0], rows_of(cells)
+    dead = (state.tally.use < 0.3).nonzero()[:, 0]
+    rows = rows_of(cells, state.net.codebook.shape[1])
     picks = rows[torch.randint(len(rows), (len(dead),), generator=chance)]
     for net in (state.net, state.mean):
         net.codebook[dead] = picks
