@@ -8,8 +8,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-from training import synth
-from training.synth import RATE, RECIPES, Dice, Wave, synthesise
+from training.synth import RATE, RECIPES, chord_music, rhythm, synthesise
+from training.synth.bells import bell
+from training.synth.engines import firing
+from training.synth.instruments import INSTRUMENTS
+from training.synth.music import MAJOR_TURNS
+from training.synth.recipes import SHORTEST
+from training.synth.signals import Dice, Wave, damped
+from training.synth.voices import pluck
 
 NAMES = tuple(RECIPES)
 RINGING = {"guitar": 196.0, "harp": 220.0, "banjo": 262.0, "piano": 262.0, "bass guitar": 65.0}
@@ -61,7 +67,7 @@ def test_no_two_things_share_a_phrase() -> None:
 @pytest.mark.parametrize("unheard", [False, True], ids=["heard", "unheard"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sound_is_sound(name: str, unheard: bool) -> None:
-    for seed, seconds in enumerate((2.0, synth.SHORTEST)):
+    for seed, seconds in enumerate((2.0, SHORTEST)):
         wave = synthesise(name, rng(seed), seconds, unheard=unheard)
         assert wave.dtype == np.float32
         assert wave.shape == (round(seconds * RATE),)
@@ -116,20 +122,20 @@ def test_what_is_rare_is_heard_in_every_clip(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "pitch"), [*RINGING.items(), *HELD.items()])
 def test_an_instrument_plays_the_pitch_it_is_asked_for(name: str, pitch: float) -> None:
-    voice = synth.INSTRUMENTS[name].voice(Dice(rng(3)))
+    voice = INSTRUMENTS[name].voice(Dice(rng(3)))
     assert fundamental(voice(pitch, RATE, 1.0), pitch) == pytest.approx(pitch, rel=0.012)
 
 
 @pytest.mark.parametrize("name", [*RINGING, "music box", "xylophone"])
 def test_what_is_plucked_or_struck_dies_away_and_what_is_held_does_not(name: str) -> None:
-    struck = loudness(synth.INSTRUMENTS[name].voice(Dice(rng(4)))(262.0, RATE, 1.0))
-    held = loudness(synth.INSTRUMENTS["organ"].voice(Dice(rng(4)))(262.0, RATE, 1.0))
+    struck = loudness(INSTRUMENTS[name].voice(Dice(rng(4)))(262.0, RATE, 1.0))
+    held = loudness(INSTRUMENTS["organ"].voice(Dice(rng(4)))(262.0, RATE, 1.0))
     assert struck[60:80].mean() < 0.7 * struck[:20].mean()
     assert held[60:80].mean() > 0.7 * held[:20].mean()
 
 
 def test_a_string_loses_its_highs_first() -> None:
-    string = synth.pluck(Dice(rng()), 147.0, RATE, 0.8, 0.1, 0.3)
+    string = pluck(Dice(rng()), 147.0, RATE, 0.8, 0.1, 0.3)
     hertz, early = spectrum(string[:4000])
     _, late = spectrum(string[8000:12000])
     high, low = hertz > 2000, (hertz > 50) & (hertz < 600)
@@ -137,9 +143,9 @@ def test_a_string_loses_its_highs_first() -> None:
 
 
 def test_a_church_bell_decays_and_is_inharmonic_with_a_minor_third() -> None:
-    bell = synth.bell(Dice(rng()), 300.0, 2.0, 2 * RATE)
-    assert loudness(bell)[150:].mean() < 0.5 * loudness(bell)[:50].mean()
-    hertz, power = spectrum(bell)
+    toll = bell(Dice(rng()), 300.0, 2.0, 2 * RATE)
+    assert loudness(toll)[150:].mean() < 0.5 * loudness(toll)[:50].mean()
+    hertz, power = spectrum(toll)
     peaks = hertz[find_peaks(power, height=0.05 * power.max())[0]]
     for partial in (150, 300, 360, 600):  # hum, prime, tierce, nominal
         assert np.abs(peaks / partial - 1).min() < 0.03
@@ -166,7 +172,7 @@ def test_a_siren_moves_and_a_beep_does_not() -> None:
 
 
 def test_a_bubble_rises() -> None:
-    drop = synth.damped(np.array([600.0]), np.array([0.05]), np.ones(1), 4000, rise=8.0)[0]
+    drop = damped(np.array([600.0]), np.array([0.05]), np.ones(1), 4000, rise=8.0)[0]
     crossings = np.flatnonzero(np.diff(np.signbit(drop)))
     gaps = np.diff(crossings)
     assert gaps[-5:].mean() < 0.7 * gaps[:5].mean()
@@ -195,7 +201,7 @@ def test_thunder_is_dull_in_the_end_and_ocean_has_no_pitch() -> None:
 
 def test_engines_fire_faster_when_they_are_asked_to() -> None:
     for rate in (20.0, 45.0):
-        fired = synth.firing(Dice(rng()), np.full(2 * RATE, rate), 1, 0.0, 10.0)
+        fired = firing(Dice(rng()), np.full(2 * RATE, rate), 1, 0.0, 10.0)
         assert fundamental(fired, rate) == pytest.approx(rate, rel=0.03)
 
 
@@ -204,7 +210,7 @@ def test_engines_fire_faster_when_they_are_asked_to() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_onsets_of_a_rhythm_are_where_its_energy_jumps(seed: int) -> None:
-    wave, times = synth.rhythm(rng(seed), 8.0)
+    wave, times = rhythm(rng(seed), 8.0)
     assert wave.shape == (8 * RATE,)
     assert np.abs(wave).max() <= 1
     assert 0 < times[0] < 0.5
@@ -218,14 +224,14 @@ def test_the_onsets_of_a_rhythm_are_where_its_energy_jumps(seed: int) -> None:
 
 
 def test_rhythms_are_of_many_kinds() -> None:
-    lengths = {len(synth.rhythm(rng(seed), 6.0)[1]) for seed in range(12)}
+    lengths = {len(rhythm(rng(seed), 6.0)[1]) for seed in range(12)}
     assert len(lengths) >= 5
-    np.testing.assert_array_equal(synth.rhythm(rng(3))[0], synth.rhythm(rng(3))[0])
+    np.testing.assert_array_equal(rhythm(rng(3))[0], rhythm(rng(3))[0])
 
 
 @pytest.mark.parametrize("tempo", [70.0, 140.0])
 def test_music_keeps_the_tempo_it_is_given(tempo: float) -> None:
-    wave = synth.chord_music(rng(5), 8.0, minor=False, tempo=tempo)
+    wave = chord_music(rng(5), 8.0, minor=False, tempo=tempo)
     jumps = np.maximum(np.diff(loudness(wave)), 0)
     jumps -= jumps.mean()
     echo = np.correlate(jumps, jumps, "full")[len(jumps) :]
@@ -238,10 +244,10 @@ def test_major_and_minor_differ_in_the_third(seed: int) -> None:
     """The first bar is the first chord: its third is four semitones up, or three."""
     heard = {}
     for minor in (False, True):
-        wave = synth.chord_music(rng(seed), 2.0, minor=minor, tempo=120.0)
+        wave = chord_music(rng(seed), 2.0, minor=minor, tempo=120.0)
         hertz, power = spectrum(wave)
         root = Dice(rng(seed))
-        root.pick(synth.MAJOR_TURNS)
+        root.pick(MAJOR_TURNS)
         key = root.between(196, 330)
         at = [np.abs(hertz - key * 2 ** (steps / 12)).argmin() for steps in (3, 4)]
         heard[minor] = power[at[0] - 4 : at[0] + 5].max() / power[at[1] - 4 : at[1] + 5].max()
@@ -251,4 +257,4 @@ def test_major_and_minor_differ_in_the_third(seed: int) -> None:
 
 def test_a_tempo_that_is_no_music_is_refused() -> None:
     with pytest.raises(ValueError, match="40 to 220"):
-        synth.chord_music(rng(), 4.0, minor=False, tempo=1000.0)
+        chord_music(rng(), 4.0, minor=False, tempo=1000.0)
