@@ -12,7 +12,7 @@ from training.synth import RATE, RECIPES, chord_music, rhythm, synthesise
 from training.synth.bells import bell
 from training.synth.engines import firing
 from training.synth.instruments import INSTRUMENTS
-from training.synth.music import MAJOR_TURNS
+from training.synth.music import TURNS
 from training.synth.recipes import SHORTEST
 from training.synth.signals import Dice, Wave, damped
 from training.synth.voices import pluck
@@ -247,7 +247,7 @@ def test_major_and_minor_differ_in_the_third(seed: int) -> None:
         wave = chord_music(rng(seed), 2.0, minor=minor, tempo=120.0)
         hertz, power = spectrum(wave)
         root = Dice(rng(seed))
-        root.pick(MAJOR_TURNS)
+        root.pick(TURNS)
         key = root.between(196, 330)
         at = [np.abs(hertz - key * 2 ** (steps / 12)).argmin() for steps in (3, 4)]
         heard[minor] = power[at[0] - 4 : at[0] + 5].max() / power[at[1] - 4 : at[1] + 5].max()

@@ -15,12 +15,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
 from training.data import fetch_debian
-from training.synth import RATE
-
-Wave = NDArray[np.float32]  # (samples,), mono, -1..1, RATE a second
+from training.synth import RATE, Wave
 
 PACKAGES = (
     "tuxpaint-stamps-default",

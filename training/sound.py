@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from guidance.audio import LABELS, whole
@@ -27,9 +26,7 @@ from training.imagenet import efficientnet_lite
 from training.measure import on_ground, prompts
 from training.pupil import Pupil, quicken
 from training.recordings import SPEECH, Recording
-from training.synth import RECIPES, synthesise
-
-Wave = NDArray[np.float32]  # (samples,), mono, -1..1
+from training.synth import RECIPES, Wave, synthesise
 
 LENGTH = round(RATE * WINDOW)
 _UNSEEN = 0.2  # the part in the middle of a recording that is kept for tests

@@ -13,6 +13,6 @@ from training.synth import weather, bells, engines, things, animals, instruments
 # isort: on
 from training.synth.music import chord_music, rhythm
 from training.synth.recipes import RECIPES, synthesise
-from training.synth.signals import RATE
+from training.synth.signals import RATE, Wave
 
-__all__ = ["RATE", "RECIPES", "chord_music", "rhythm", "synthesise"]
+__all__ = ["RATE", "RECIPES", "Wave", "chord_music", "rhythm", "synthesise"]

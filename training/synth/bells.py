@@ -34,7 +34,7 @@ from training.synth.signals import (
     wander,
 )
 
-# Partials of a bell against its prime, and how long each rings against the hum.
+# Partials of a bell against its prime, and how loud each is.
 CHURCH = np.array([0.5, 1, 1.2, 1.5, 2, 2.5, 2.67, 3, 4, 5.33, 6.7])
 CHURCH_GAINS = np.array([0.55, 0.65, 0.75, 0.3, 1, 0.25, 0.25, 0.3, 0.35, 0.2, 0.1])
 FREE_BAR = np.array([1, 2.756, 5.404, 8.933])

@@ -108,8 +108,7 @@ def _gaps(d: Dice, seconds: float) -> Signal:
     return np.maximum(0.12, np.resize(bar, many))
 
 
-MAJOR_TURNS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4))
-MINOR_TURNS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4))
+TURNS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 3, 0, 4))  # chords of a bar each, by step of the scale
 
 
 def chord_music(rng: Generator, seconds: float, *, minor: bool, tempo: float) -> Wave:
@@ -122,7 +121,7 @@ def chord_music(rng: Generator, seconds: float, *, minor: bool, tempo: float) ->
         raise ValueError(f"A tempo of {tempo} is no music here. Ask for 40 to 220 beats a minute.")
     d, n, beat = Dice(rng), samples(seconds), 60 / tempo
     scale = SCALES["minor" if minor else "major"]
-    turn, root = d.pick(MINOR_TURNS if minor else MAJOR_TURNS), d.between(196, 330)
+    turn, root = d.pick(TURNS), d.between(196, 330)
     chords, low, high = piano(d), bass_guitar(d), d.pick((music_box, xylophone, flute, guitar))(d)
     out, step = np.zeros(n), 7
 

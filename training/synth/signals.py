@@ -14,7 +14,7 @@ from scipy import fft
 RATE = 16_000  # samples a second
 TOP = 7_200.0  # Hz: no partial above it, so that nothing folds back at 8 kHz
 
-Wave = NDArray[np.float32]  # (samples,), -1..1
+Wave = NDArray[np.float32]  # (samples,), mono, -1..1, RATE a second
 Signal = NDArray[Any]  # the same while it is made, of any loudness
 T = TypeVar("T")
 
