@@ -36,7 +36,7 @@ from app.images import read_recipe
 from app.options import RUN_ONLY
 from app.tabs import Studio
 from app.uploads import Limits, Uploads, safe_name
-from tests.test_images import REFUSED as BAD_PICTURES
+from tests.test_images_refused import REFUSED as BAD_PICTURES
 from tests.test_sounds import REFUSED as BAD_SOUNDS
 from tests.tiny_studio import LONG, SMALL, Tiny, bearer, finish, opened, send, served, tiny, upload
 
