@@ -28,7 +28,7 @@ from app.errors import Failed, Refused
 from app.guard import COOKIE, Guard
 from app.jobs import Store
 from app.tabs import Studio
-from tests.test_guard import run
+from tests.guarded import run
 from tests.tiny_studio import SMALL, Tiny, bearer, opened, send, served, tiny
 
 ROOT = Path(__file__).parents[1]
