@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from app import catalog, ui
 from app.edge import Server, Settings, _listen, application
@@ -124,3 +127,62 @@ def finish(client: httpx.Client, job: dict[str, Any], **headers: str) -> dict[st
         time.sleep(0.02)
         job = client.get(f"/api/jobs/{job['id']}", headers=headers).json()
     return job
+
+
+def made(client: httpx.Client, **order: Any) -> dict[str, Any]:
+    """The job when its picture is there."""
+    sent = send(client, {**SMALL, **order})
+    assert sent.status_code == 202, sent.text
+    job = finish(client, sent.json())
+    assert job["state"] == "done", job
+    return job
+
+
+def photo(side: int = 48) -> bytes:
+    """A PNG."""
+    file = BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    Picture.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
+# A test file imports these fixtures under their own names, so that pytest finds them there.
+@pytest.fixture(scope="module")
+def models(tiny_clip: Path, tiny_vqgan: Path, tiny_ear: Any, tiny_drafter: Any) -> Iterator[Tiny]:
+    """Loaded once."""
+    with tiny(tiny_clip, tiny_vqgan, tiny_ear, tiny_drafter) as models:
+        yield models
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures go."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def studio(models: Tiny, results: Path) -> Iterator[Studio]:
+    """One for all tests: each comes as somebody else."""
+    with opened(models, results) as studio:
+        yield studio
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio) -> Iterator[str]:
+    """Where it is."""
+    with served(studio) as address:
+        yield address
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[httpx.Client]:
+    """Somebody who was never here before."""
+    with httpx.Client(base_url=address, headers=bearer(), timeout=60, verify=False) as client:
+        yield client
+
+
+@pytest.fixture
+def other(address: str) -> Iterator[httpx.Client]:
+    """Somebody else."""
+    with httpx.Client(base_url=address, headers=bearer(), timeout=60, verify=False) as client:
+        yield client
