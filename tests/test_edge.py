@@ -29,32 +29,15 @@ from app.guard import COOKIE, Guard
 from app.jobs import Store
 from app.tabs import Studio
 from tests.guarded import run
-from tests.tiny_studio import SMALL, Tiny, bearer, opened, send, served, tiny
+from tests.tiny_studio import SMALL, bearer, send
+from tests.tiny_studio import address as address
+from tests.tiny_studio import models as models
+from tests.tiny_studio import results as results
+from tests.tiny_studio import studio as studio
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120  # seconds: what a busy machine may need to import torch
 LONGEST_GOODBYE = 10  # seconds
-
-
-@pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_vqgan: Path, tiny_ear: Any, tiny_drafter: Any) -> Iterator[Tiny]:
-    """Loaded once."""
-    with tiny(tiny_clip, tiny_vqgan, tiny_ear, tiny_drafter) as models:
-        yield models
-
-
-@pytest.fixture(scope="module")
-def studio(models: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """One for all tests."""
-    with opened(models, tmp_path_factory.mktemp("results")) as studio:
-        yield studio
-
-
-@pytest.fixture(scope="module")
-def address(studio: Studio) -> Iterator[str]:
-    """Where it is."""
-    with served(studio) as address:
-        yield address
 
 
 # --- what is asked for -----------------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_paint_on_a_small_copy_is_brought_to_the_pictures_size() -> None:
     assert (mask[102:] == 0).all()
 
 
-def test_a_canvas_gives_its_paint_as_it_was_sent(tmp_path: Path) -> None:
+def test_a_canvas_gives_its_paint_as_it_was_sent() -> None:
     stored = EditorDataBlobs(background=b"b", layers=[None, b"paint"], composite=b"c")
     canvas = SimpleNamespace(blob_storage={"7": stored})
     assert edit._layer(canvas, EditorData(id="7")) == b"paint"

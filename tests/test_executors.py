@@ -30,6 +30,7 @@ from app.pipeline import Inputs
 from app.request import make_request
 from app.slot import Slot, Timing
 from app.worker import Worker
+from tests.tiny_worker import models as models
 
 PATIENCE = 120.0  # seconds: a busy machine is slow, not wrong
 QUICK = Timing(
@@ -114,12 +115,6 @@ def picture(job: Job) -> np.ndarray:
     (file,) = job.artifacts
     with Picture.open(file.path) as found:
         return np.asarray(found)
-
-
-@pytest.fixture(scope="module")
-def models(tiny_pocket: None) -> Models:
-    """Loaded once."""
-    return Models("cpu")
 
 
 @pytest.fixture

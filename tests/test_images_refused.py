@@ -216,6 +216,6 @@ def test_a_spoiled_file_is_read_or_refused(
     spoiled = bytes(content[: int(len(content) * max(cut, 0.1))]) + tail
     code = code_of(lambda: decode(spoiled))
     if code is None:
-        assert to_tensor(decode(spoiled)).shape[2:] >= (images.LEAST_SIDE,) * 2
+        assert min(to_tensor(decode(spoiled)).shape[2:]) >= images.LEAST_SIDE
     else:
         assert code.startswith("image.")

@@ -37,7 +37,8 @@ from app.worker import Run, Worker
 from app.zero import Speed, ZeroExecutor, ZeroSlot, duration, frames
 from guidance.mood import _writable
 from scripts.space import LARGE, MOST_BYTES, contents, installed_there, main, write
-from tests.tiny_studio import LONG, SMALL, Tiny, bearer, finish, send, tiny
+from tests.tiny_studio import LONG, SMALL, Tiny, bearer, finish, send
+from tests.tiny_studio import models as models
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120  # seconds: what a busy machine may need to import torch
@@ -340,13 +341,6 @@ def forked(*given: Any) -> Generator[Found, None, None]:
     finally:
         process.kill()
         process.join()
-
-
-@pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_vqgan: Path, tiny_ear: Any, tiny_drafter: Any) -> Iterator[Tiny]:
-    """Loaded once."""
-    with tiny(tiny_clip, tiny_vqgan, tiny_ear, tiny_drafter) as models:
-        yield models
 
 
 @pytest.fixture

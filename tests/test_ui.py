@@ -32,6 +32,7 @@ from app.slot import CLOSED
 from app.tabs import Studio, common, generate, generate_parts, making
 from app.worker import Worker
 from tests.handlers import watch
+from tests.tiny_worker import models as models
 
 GIVEN = {
     "prompt": "a red apple",
@@ -51,12 +52,6 @@ GIVEN = {
     "views": "2",
 }
 LONG = {**GIVEN, "steps": "2000"}
-
-
-@pytest.fixture(scope="module")
-def models(tiny_pocket: None) -> Models:
-    """Loaded once."""
-    return Models("cpu")
 
 
 @pytest.fixture
