@@ -4,7 +4,8 @@ Esser, Rombach and Ommer (arXiv 2012.09841): the picture that comes back should 
 colours (L1), the right features (perceptual loss, Johnson et al. 2016), and details that a critic
 of patches takes for real (its weight balanced against the rest at the last layer).
 The codebook begins with k-means over the cells of a network that has learned without one; a code
-that nobody uses begins anew at some cell of the batch.
+that nobody uses begins anew at some cell of the batch. Half of what is decoded was shaken before it
+was snapped, for a loop will ask for cells that no encoder writes.
 """
 
 from __future__ import annotations
@@ -180,8 +181,8 @@ def train_step(
 def shake(plan: Plan, cells: Tensor, chance: torch.Generator) -> Tensor:
     """Noise on the cells of some pieces, more or less of it: (b, d, h, w) -> the same.
 
-    The decoder learns to draw something clean from cells that an encoder would not have written,
-    as a loop that moves cells does not either (Yang et al., arXiv 2507.15856).
+    So the decoder learns to draw something clean from cells that are slightly wrong (Yang et al.,
+    "Latent Denoising Makes Good Tokenizers", arXiv 2507.15856).
     """
     sizes = 1 - torch.rand(len(cells), 1, 1, 1, generator=chance) / plan.noisy_share
     noise = torch.randn(cells.shape, generator=chance)
