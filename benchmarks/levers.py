@@ -81,6 +81,16 @@ def asked(**settings: Any) -> Lever:
     return make
 
 
+def strides(share: float) -> Lever:
+    """Steps of another length, as a share of the generator's own."""
+
+    def make(prompt: str, seed: int, models: Models) -> Made:
+        length = models.generator("pocket", "float32").step_size
+        return asked(step_size=share * length)(prompt, seed, models)
+
+    return make
+
+
 def best_of_four(choose: Choice) -> Lever:
     """The best of the picture that ships and three more, of other seeds."""
 
@@ -215,6 +225,8 @@ LEVERS: Mapping[str, Lever] = {
     "no augmentations": asked(augment=(), noise=0.0),
     "coarse to fine": asked(coarse_to_fine=True),
     "averaged (EMA .9)": asked(ema=0.9),
+    "steps half as long": strides(0.5),
+    "steps twice as long": strides(2.0),
     "steps of one size": asked(schedule="constant"),
     "steps by cosine": asked(schedule="cosine"),
     "smoothness .3": asked(regularise={"smoothness": 0.3}),

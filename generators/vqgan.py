@@ -36,6 +36,8 @@ _NETWORK = {
 class Published(nn.Module):
     """The published network under its published names, so that its weights load strictly."""
 
+    step_size = 0.2
+
     def __init__(self, params: Mapping[str, Any], *, gumbel: bool) -> None:
         """`params` as in the YAML: embed_dim, n_embed and ddconfig."""
         super().__init__()
@@ -80,11 +82,15 @@ class Pocket(nn.Module):
         """(codes, width / groups)."""
         return self.quantize.embedding.weight  # type: ignore[union-attr,return-value]
 
+    @property
+    def step_size(self) -> float:
+        """A share of how much its codes differ, for a training may end at any scale."""
+        return 0.35 * float(self.codebook.std())
+
 
 class VQGAN:
     """A generator over the cells of a VQGAN. Latent: (1, d, h / factor, w / factor)."""
 
-    step_size = 0.2
     local = True
 
     def __init__(self, network: Published | Pocket, precision: torch.dtype = torch.float32) -> None:
@@ -95,7 +101,7 @@ class VQGAN:
         self.low = self.codebook.min(dim=0).values.repeat(self.groups)
         self.high = self.codebook.max(dim=0).values.repeat(self.groups)
         self._lengths = self.codebook.square().sum(dim=1)
-        self.factor = network.factor
+        self.factor, self.step_size = network.factor, network.step_size
         self.precision = precision
         self.decoder = vqgan_fast.arrange(network.decoder, network.post_quant_conv, precision)
 

@@ -42,7 +42,7 @@ class Plan(Course):
     first_batches: int = 40  # whose cells the codebook begins with
     critic_from: float = 0.45  # of the training; from here on it learns,
     heard_from: float = 0.5  # and from here on the net hears it: a beginner is fooled at once
-    critic_weight: float = 0.1  # of its gradient at the last layer, against that of the rest
+    critic_weight: float = 0.05  # of its gradient at the last layer, against that of the rest
     perceptual_weight: float = 0.2
     rate: float = 1e-3
     critic_rate: float = 1e-3
