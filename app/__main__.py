@@ -470,7 +470,12 @@ def edit(
     ] = None,
     strength: Annotated[
         Decimal,
-        _option(EFFORT, "0.3 a touch, 0.8 clearly, 1 all the way.", default="0.8", **DECIMAL),
+        _option(
+            EFFORT,
+            "0.3 a touch, 0.6 plainly, 0.8 clearly, 1 all the way.",
+            default="0.8",
+            **DECIMAL,
+        ),
     ] = None,
     quality: Quality = None,
     steps: Annotated[

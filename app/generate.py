@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -184,12 +185,17 @@ def unread(request: Request, models: Models, precision: str) -> Iterator[str]:
     """Say which words are beyond what a CLIP reads, or in letters it has hardly seen."""
     for prompt in pipeline.words(request):
         if foreign := foreign_letters(prompt.text):
-            yield f"The models here read English: they will not understand {foreign!r}."
+            yield f"The models here read English: they will not understand {_short(foreign)!r}."
     for guide in request.clips:
         clip = models.clip(guide.name, precision)
         for prompt in pipeline.words(request):
             if rest := clip.unread(prompt.text):
+                rest = _short(rest)
                 yield f"The prompt is too long for {guide.name}, which does not read {rest!r}."
+
+
+def _short(words: str) -> str:
+    return textwrap.shorten(words, 60, placeholder=" …")
 
 
 def undrafted(request: Request) -> Iterator[str]:
@@ -201,9 +207,9 @@ def undrafted(request: Request) -> Iterator[str]:
 
 
 def foreign_letters(text: str) -> str:
-    """The first run of letters that are not Latin; empty when there are none."""
-    runs = re.findall(r"[^\W\d_]+", text)
-    return next((run for run in runs if any(map(_is_foreign, run))), "")
+    """The words in letters that are not Latin; empty when there are none."""
+    words = re.findall(r"[^\W\d_]+", text)
+    return " ".join(word for word in words if any(map(_is_foreign, word)))
 
 
 def _is_foreign(letter: str) -> bool:

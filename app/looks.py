@@ -268,6 +268,7 @@ NOTIFY = """async (wanted) => {
 }"""
 
 # Bring a part into view, by its id.
+TOP = """() => window.scrollTo({top: 0})"""
 SEEN = """() => document.getElementById("{}")?.scrollIntoView({{block: "nearest"}})"""
 
 LOOKS: dict[str, Any] = {"theme": _THEME, "css": _CSS, "js": _JS, "footer_links": []}

@@ -85,7 +85,7 @@ class Pocket(nn.Module):
     @property
     def step_size(self) -> float:
         """A share of how much its codes differ, for a training may end at any scale."""
-        return 0.35 * float(self.codebook.std())
+        return 0.2 * float(self.codebook.std())
 
 
 class VQGAN:

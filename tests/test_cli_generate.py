@@ -148,7 +148,11 @@ def test_it_says_so_when_little_memory_changes_how_it_works(
 
 @pytest.mark.parametrize(
     ("prompt", "told"),
-    [("红色的苹果", "will not understand '红色的苹果'"), ("a cell of 5 µm, naïve", None)],
+    [
+        ("红色的苹果", "will not understand '红色的苹果'"),
+        ("красное яблоко near a house", "will not understand 'красное яблоко'"),
+        ("a cell of 5 µm, naïve", None),
+    ],
 )
 def test_letters_that_no_model_reads_are_told(cli: Command, prompt: str, told: str | None) -> None:
     said = cli("generate", prompt, *SMALL, "--steps", "1").stderr

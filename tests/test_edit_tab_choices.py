@@ -233,6 +233,12 @@ def test_paint_on_a_small_copy_is_brought_to_the_pictures_size() -> None:
     assert (mask[102:] == 0).all()
 
 
+def test_fields_that_gradio_builds_anew_open_nothing_either() -> None:
+    """It does so for each visitor, when an event might have written into a field and did not."""
+    assert gr.Image().preprocess(FileData(path="notes.png")) == "notes.png"
+    assert gr.ImageEditor().preprocess(EditorData(layers=[FileData(path="a.png")])) == "a.png"
+
+
 def test_a_canvas_gives_its_paint_as_it_was_sent() -> None:
     stored = EditorDataBlobs(background=b"b", layers=[None, b"paint"], composite=b"c")
     canvas = SimpleNamespace(blob_storage={"7": stored})

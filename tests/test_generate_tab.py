@@ -269,7 +269,7 @@ def test_words_of_visitors_stay_words() -> None:
 def test_what_no_model_will_read_is_shown_while_somebody_types(worker: Worker) -> None:
     (sentence,) = wording.unread(worker, "very " * 60 + "last", "", "pocket")
     assert "which does not read" in sentence
-    assert "last" in sentence
+    assert sentence.endswith("very …'.")  # not all of it: there may be pages
     (sentence,) = wording.unread(worker, "дом", "", "pocket")
     assert "read English" in sentence
     (sentence,) = wording.unread(worker, "a cat in the kitchen | in the kitchen::-1", "", "pocket")

@@ -132,6 +132,7 @@ def test_search_and_favourites_narrow_the_list(worker: Worker) -> None:
     assert captions(arrive(worker, search="APPLE red")) == ["a red apple"]
     change = arrive(worker, search="plum")
     assert "Nothing here matches" in text(change["status"])
+    assert "favourites" not in text(change["status"])
     change = past.favourite(worker, fields(choose(worker, 1)), owner=OWNER)
     assert captions(change) == ["a green pear", "★ a red apple"]
     assert change["gallery"]["selected_index"] == 1

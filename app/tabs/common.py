@@ -175,13 +175,13 @@ def shown_run(prefix: str = "") -> list[Any]:
     return [growing, result, send, details_list(f"{prefix}details")]
 
 
-def by_path(picture: Any) -> Any:
-    """Take of a picture its file alone: Gradio would decode it before our own limits can act.
+def _path(picture: Any, given: Any) -> str | None:
+    return given and given.path
 
-    Give it values, never new properties: then Gradio builds another one for that visitor.
-    """
-    picture.preprocess = lambda given: given and given.path
-    return picture
+
+# Take of a picture its file alone: Gradio would decode it before our own limits can act. Set on the
+# class: whatever an event may write and does not, Gradio builds anew for that visitor.
+gr.Image.preprocess = _path
 
 
 def quality_choice(info: str, elem_id: str) -> Any:

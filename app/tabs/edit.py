@@ -21,7 +21,6 @@ from app.tabs.common import (
     Change,
     Parts,
     Visits,
-    by_path,
     complaint,
     connect_seed,
     details_list,
@@ -175,14 +174,12 @@ def _given() -> list[Any]:
             format="png",
             elem_id="edit-canvas",
         )
-    # what somebody sends as paint is opened as carefully as any picture, and in one place
-    canvas.preprocess = partial(_layer, canvas)
     painting = gr.Checkbox(
         label="Paint the place",
         info="With a brush, where the picture may change. Untick it to wipe the paint away.",
         elem_id="edit-painting",
     )
-    return [original, by_path(picture), easel, canvas, painting]
+    return [original, picture, easel, canvas, painting]
 
 
 def _layer(canvas: Any, given: Any) -> bytes | str | None:
@@ -194,6 +191,10 @@ def _layer(canvas: Any, given: Any) -> bytes | str | None:
     if not layers:
         return None
     return bytes(layers[0]) if isinstance(layers[0], (bytes, bytearray)) else str(layers[0].path)
+
+
+# What somebody sends as paint is opened as carefully as any picture, and in one place.
+gr.ImageEditor.preprocess = _layer
 
 
 def _order() -> list[Any]:
@@ -250,7 +251,7 @@ def _settings() -> list[Any]:
         value=0.8,
         step=0.05,
         label="Strength",
-        info="0.3 a touch, 0.8 clearly, 1 all the way.",
+        info="0.3 a touch, 0.6 plainly, 0.8 clearly, 1 all the way.",
         elem_id="edit-strength",
     )
     compare = gr.Button("Compare three strengths", size="sm", elem_id="edit-compare")
@@ -294,7 +295,7 @@ def _where() -> list[Any]:
         placeholder="Black and white, instead of paint",
         elem_id="edit-mask",
     )
-    return [place, everywhere, invert, grow, by_path(mask)]
+    return [place, everywhere, invert, grow, mask]
 
 
 # --- which picture ---------------------------------------------------------------------------
@@ -375,7 +376,6 @@ async def paint(painting: bool, path: str | None) -> AsyncIterator[Change]:
 
 def _easel(copy: Picture.Image | None) -> Change:
     """Show a copy to paint on, or the picture itself."""
-    # never a property of picture or canvas: Gradio would build them anew, with its own preprocess
     return {
         "canvas": copy and {"background": copy, "layers": [], "composite": None},
         "easel": gr.update(visible=copy is not None),

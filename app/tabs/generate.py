@@ -63,13 +63,6 @@ def _connect_words(demo: gr.Blocks, studio: Studio, parts: Parts) -> None:
     )
     both = [parts["prompt"], parts["style"]]
     parts["style"].input(wording.dress, both, parts["prompt"], queue=False, **QUIET)
-    # a size that was typed stands in both places
-    parts["exact"].input(lambda size: size, parts["exact"], parts["size"], queue=False, **QUIET)
-    parts["size"].change(_exact, parts["size"], parts["exact"], queue=False, **QUIET)
-
-
-def _exact(size: str | None) -> str:
-    return size if size and size not in making.SHAPES else ""
 
 
 def _connect_runs(demo: gr.Blocks, studio: Studio, parts: Parts, visits: Visits) -> None:
@@ -106,7 +99,7 @@ def _connect_runs(demo: gr.Blocks, studio: Studio, parts: Parts, visits: Visits)
     for name, (begin, names) in _AFTER.items():
         handler = beginning(begin, *names)
         parts[name].click(**handler, api_visibility="private")
-    demo.load(greet, None, changing, **QUIET)
+    demo.load(greet, None, [*changing, *(parts[name] for name in making.FIELDS)], **QUIET)
     demo.unload(visits.leave)
     parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
 

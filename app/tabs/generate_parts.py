@@ -12,7 +12,6 @@ from app.tabs import wording
 from app.tabs.common import (
     GROWING,
     Parts,
-    by_path,
     details_list,
     number_field,
     pictures_row,
@@ -207,7 +206,7 @@ def _settings() -> list[Any]:
         SHAPES,
         value="",
         label="Size",
-        info="A shape; how many pixels, the quality says. Or type them, like 320x192.",
+        info="A shape; how many pixels, the quality says. Or type width x height, like 320x192.",
         allow_custom_value=True,
         elem_id="size",
     )
@@ -236,12 +235,6 @@ def _advanced() -> list[Any]:
             advanced,
             *_start(),
             *_steering(),
-            gr.Textbox(
-                label="Exact size",
-                info="Width x height in pixels, like 320x192. Empty: as chosen above.",
-                max_lines=1,
-                elem_id="exact",
-            ),
             *_numbers(),
             _menu(GENERATORS, "Generator", "What draws.", "generator"),
             _menu(CLIPS, "CLIP", "What compares the picture with words and pictures.", "clip"),
@@ -279,7 +272,7 @@ def _start() -> list[Any]:
         info="0: as it is. 1: nothing of it is left.",
         elem_id="init_noise",
     )
-    return [start, by_path(picture), noise]
+    return [start, picture, noise]
 
 
 def _steering() -> list[Any]:

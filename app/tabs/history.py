@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.looks import SEEN
+from app.looks import SEEN, TOP
 from app.tabs import Studio, past
 from app.tabs.common import (
     QUIET,
@@ -126,8 +126,10 @@ def _connect_again(studio: Studio, tabs: Any, all_parts: Parts) -> None:
             yield change
 
     changing = [tabs, parts["status"], parts["file"], *there]
-    parts["again"].click(from_list, parts["view"], changing, **QUIET)
-    parts["file"].upload(from_file, parts["file"], changing, **QUIET)
+    opened = parts["again"].click(from_list, parts["view"], changing, **QUIET)
+    dropped = parts["file"].upload(from_file, parts["file"], changing, **QUIET)
+    for event in (opened, dropped):
+        event.then(None, js=TOP, **QUIET)  # the other tab begins where it begins
 
 
 # What is written into each tab.

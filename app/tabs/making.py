@@ -243,9 +243,18 @@ async def course(
         raise complaint(problem)
 
 
-def resumed(studio: Studio, runs: list[Run]) -> AsyncIterator[Change]:
-    """All that a visitor sees of pictures that were on their way when they came."""
-    return course(studio, lambda *_: runs, threading.Event())
+async def resumed(studio: Studio, runs: list[Run]) -> AsyncIterator[Change]:
+    """All that a visitor sees of pictures that were on their way when they came.
+
+    The fields say what was asked for: what they said before was lost with the page.
+    """
+    from app.tabs import again
+
+    first, worker = runs[0], await soon(studio.worker())
+    given = await asyncio.to_thread(again.kept, first.job, worker.home)
+    yield {**again.controls(first.request, given), "count": min(len(runs), 4)}
+    async for change in course(studio, lambda *_: runs, threading.Event()):
+        yield change
 
 
 async def _watched(worker: Worker, runs: Sequence[Run]) -> AsyncIterator[Change]:
@@ -306,7 +315,7 @@ def _actions(card: Card) -> Change:
         "actions": gr.update(visible=True),
         # one button: Gradio shows all that is in a column when the column is shown again
         "further": gr.update(
-            value="Continue" if card.can_go_on else "More steps",
+            value=_further(card),
             variant="primary" if card.can_go_on else "secondary",
             interactive=card.can_go_on or card.can_take_more,
         ),
@@ -314,6 +323,13 @@ def _actions(card: Card) -> Change:
         "film": None,
         "film_note": "",
     }
+
+
+def _further(card: Card) -> str:
+    if card.can_go_on:
+        return "Continue"
+    # of old pictures only the picture is kept, not how the loop stood
+    return "More steps" if card.can_take_more else "More steps: no longer kept"
 
 
 def _stand(shown: Shown) -> Change:

@@ -57,7 +57,8 @@ KINDS = {"picture": "Picture", "edit": "Edit"}
 STATES = {"done": "Done", "failed": "Failed", "cancelled": "Stopped"}
 
 _EMPTY = "Nothing yet: what you make in the other tabs will be found here."
-_NO_MATCH = "Nothing here matches. Search for other words, or show more than favourites."
+_NO_MATCH = "Nothing here matches. Search for other words"
+_NO_STAR = ", or show more than favourites"
 _NO_FILE = (
     "Its file is not where it was saved: it was moved or deleted. The prompt and all settings can "
     "be opened again."
@@ -338,6 +339,13 @@ def _history(
     )
 
 
+def _nothing(given: Mapping[str, Any]) -> str:
+    """Why the list is empty."""
+    if not (given["search"] or given["favourites"]):
+        return _EMPTY
+    return f"{_NO_MATCH}{_NO_STAR if given['favourites'] else ''}."
+
+
 def _newest(worker: Worker, owner: str) -> str:
     return next((job.id for job in worker.store.history(owner, limit=1)), "")
 
@@ -355,8 +363,7 @@ def _listed(worker: Worker, owner: str, given: Mapping[str, Any], view: View) ->
     chosen, detail = _still_chosen(page, view)
     newest = _newest(worker, owner)
     view = replace(view, shown=ids, chosen=chosen, underway=underway, newest=newest)
-    narrowed = given["search"] or given["favourites"]
-    said = "" if page or runs else (_NO_MATCH if narrowed else _EMPTY)
+    said = "" if page or runs else _nothing(given)
     place = ids.index(chosen) if chosen else None
     return {
         **_going(worker, runs, given["which"] or ""),

@@ -150,6 +150,8 @@ def test_who_reloads_or_opens_another_page_sees_it_go_on_and_can_stop_it(visit: 
     expect(status(page)).to_have_text(re.compile(r"Step \d+ of 2000"), timeout=LONG_WAIT)
     expect(page.get_by_alt_text("The picture as it is now")).to_be_visible()
     expect(page.locator("#generate")).to_be_disabled()
+    expect(page.locator("#prompt textarea")).to_have_value("a long river")
+    expect(page.locator("#size input")).to_have_value("64x64")
     other = page.context.new_page()
     other.goto(page.url, wait_until="domcontentloaded")
     expect(status(other)).to_have_text(re.compile(r"Step \d+ of 2000"), timeout=LONG_WAIT)
