@@ -286,7 +286,7 @@ def measure_clip(args: argparse.Namespace) -> None:
 TRAININGS = (
     ("clip", 85.0, "CLIP"),
     ("vocabulary", 25.0, "CLIP's text tower on more words"),
-    ("vqgan", 75.0, "VQGAN"),
+    ("vqgan", 85.0, "VQGAN"),
     ("draft", 55.0, "draft network"),
     ("sound", 40.0, "sound encoder"),
     ("judge", 60.0, "judge"),
