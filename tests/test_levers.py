@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -42,10 +43,18 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
+class Pockets:
+    """Models of which nobody asks more than how long a step is."""
+
+    def generator(self, name: str, precision: str) -> Any:
+        return SimpleNamespace(step_size=0.2)
+
+
 def test_each_lever_but_those_of_the_judge_changes_the_request(run: list[Any]) -> None:
-    for name in list(LEVERS)[:18]:
-        LEVERS[name]("a cat", 7, None)  # type: ignore[arg-type]
-    assert len(set(run)) == 18
+    names = list(LEVERS)[: list(LEVERS).index("draft chosen by the judge")]
+    for name in names:
+        LEVERS[name]("a cat", 7, Pockets())  # type: ignore[arg-type]
+    assert len(set(run)) == len(names)
     assert {request.seed for request in run} == {7}
 
 

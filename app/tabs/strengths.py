@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from app.worker import Run, Worker
 
 STRENGTHS = {0.3: "a touch", 0.6: "plainly", 1.0: "all the way"}
+_BUILDING = 1.0  # seconds that a page may need
 WAIT = "Not all of them are there yet. Wait, or press Stop to do without the rest."
 _CLICK = "Click the one that you like: it becomes the result."
 
@@ -54,8 +56,10 @@ async def watched(
             one = Try(shown_copy(run.saved), _caption(run), about(run))
             tries = replace(tries, those=(*tries.those, one))
             yield {"tries": tries, "three": _shown(tries)}
-    # the row once more: on a busy machine Gradio's page may miss a single change of many
-    row = {"three": _shown(tries)} if tries.those else {}
+    row = {}
+    if tries.those:  # once more: while it builds a row that was hidden, the page may miss changes
+        await asyncio.sleep(_BUILDING)
+        row = {"three": _shown(tries)}
     yield {**row, "status": say(_summary(len(tries.those), runs), 1.0)}
 
 
