@@ -20,7 +20,7 @@ from app.tabs.common import (
     shown_picture,
     status_line,
 )
-from app.tabs.making import MOST_PICTURES
+from app.tabs.making import MOST_PICTURES, MOST_TOGETHER
 
 _PROMPT = "a red apple on a blue background"
 
@@ -211,7 +211,7 @@ def _settings() -> list[Any]:
         elem_id="size",
     )
     count = gr.Radio(
-        [1, 2, 3, 4],
+        list(range(1, MOST_TOGETHER + 1)),
         value=1,
         label="Variations",
         info="How many pictures to make, each with the next seed.",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Begin = Callable[[Worker, threading.Event], list[Run]]
 
 MOST_PICTURES = 3  # as prompts
+MOST_TOGETHER = 4  # variations
 
 # The fields of the page that say what to make.
 FIELDS = "prompt quality size count seed negative start init init_noise image_prompt".split()
@@ -252,7 +253,7 @@ async def resumed(studio: Studio, runs: list[Run]) -> AsyncIterator[Change]:
 
     first, worker = runs[0], await soon(studio.worker())
     given = await asyncio.to_thread(again.kept, first.job, worker.home)
-    yield {**again.controls(first.request, given), "count": min(len(runs), 4)}
+    yield {**again.controls(first.request, given), "count": min(len(runs), MOST_TOGETHER)}
     async for change in course(studio, lambda *_: runs, threading.Event()):
         yield change
 
