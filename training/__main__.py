@@ -78,7 +78,7 @@ def begin(net: Pupil, parts: dict[str, torch.Tensor]) -> clip.Lessons:
 
 def train_clip(args: argparse.Namespace) -> None:
     """Train, measure now and then, and leave the model in OUT/clip."""
-    plan = begin_course(clip.Plan, args)
+    plan = replace(begin_course(clip.Plan, args), radius=args.radius / 96)
     teacher, library, net = load_teacher(), data.load(args.cache), Pupil()
     shown = without_synonyms(vet_words(library.part(lambda p: not p.held_out), teacher))
     parts = prepare_lessons(net, library, teacher, args.cache)
@@ -261,7 +261,7 @@ def train_all(args: argparse.Namespace) -> None:
         place = args.out / name
         if not (place / "done").exists():
             words = ["--cache", str(args.cache), name, "--out", str(place)]
-            words += ["--minutes", str(args.share * MINUTES[name])]
+            words += ["--minutes", str(args.share * MINUTES[name]), "--threads", str(args.threads)]
             words += ["--resume"] if (place / "checkpoint.pt").exists() else []
             if name in READERS:
                 words += ["--clip", str(args.out / READERS[name] / READERS[name])]
@@ -316,6 +316,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     task.add_argument("--out", type=Path, default=Path("runs"), help="a folder for each training")
     task.add_argument("--weights", type=Path, default=Path("weights"), help="where results go")
     task.add_argument("--share", type=float, default=1.0, help="of each training's time")
+    task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
     tasks.add_parser("data", help="fetch and render all pictures")
     for name, minutes, what in TRAININGS:
         task = tasks.add_parser(name, help=f"train the pocket {what}")
@@ -328,6 +329,10 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
+            radius = 96 * clip.Plan.radius
+            task.add_argument(
+                "--radius", type=float, default=radius, help="of the attacks, L2 on 96 px in 0..1"
+            )
         if name == "draft":
             task.add_argument("--start", type=Path, help="a draft network that can clean already")
         if name in READERS:
