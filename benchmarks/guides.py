@@ -1,10 +1,11 @@
-"""Other guides than the one that ships, in its space: levers that look or read differently."""
+"""Other guides than the one that ships: levers that look or read differently, or learned anew."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from app import pipeline
 from app.models import Models
-from guidance.clip import Clip, Embedding
+from guidance.clip import Clip, Embedding, load
 from training import data
 from training.scenes import Batches, Studio
 
 OTHER = "ViT-B-32-openai"  # in the name of this row of the catalog another guide comes
 PAIRS, SEED = 1024, 5  # scenes with captions that the map of words is fitted on
+RUNS = Path("runs")  # where trainings leave their results
 
 
 @lru_cache
@@ -40,6 +42,15 @@ def moved(models: Models) -> Clip:
     guide = unlooked(clip)
     guide.embed_text = lambda texts: move(read(texts))  # type: ignore[method-assign]
     return guide
+
+
+def trained(run: str) -> Callable[[Models], Clip]:
+    """What a training of a CLIP has left in `RUNS`, in a space of its own: eyes and words.
+
+    The draft is still drawn by the words of the CLIP that ships.
+    """
+    guide = lru_cache(lambda: load(RUNS / run / "clip", space=OTHER))
+    return lambda models: guide()
 
 
 def unlooked(clip: Clip) -> Clip:

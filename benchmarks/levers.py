@@ -1,12 +1,17 @@
 """What does each lever do for the pictures? One is pulled at a time, on the same prompts and seeds.
 
     python -m benchmarks.levers make OUT [--only NAME ...]  # pictures of all levers, or of some
-    python -m benchmarks.levers compare OUT                 # levers.json, and a sheet to look at
+    python -m benchmarks.levers compare OUT [--to NAME]     # levers.json, and a sheet to look at
 
 Every fourth of the prompts of `benchmarks.faithful`, two seeds each, draft quality. Each picture is
-compared with that of the engine as it ships, same prompt and seed: how likely the examiner thinks
-the own prompt (`benchmarks/examiner.py`), by Wilcoxon's signed ranks. With so many levers a p of
-.05 comes by chance; it is printed to be read with that in mind.
+compared with that of the engine as it ships, or of another lever, same prompt and seed: how likely
+the examiner thinks the own prompt (`benchmarks/examiner.py`), by Wilcoxon's signed ranks. With so
+many levers a p of .05 comes by chance; it is printed to be read with that in mind.
+
+Two levers want a CLIP that was trained for them:
+
+    python -m training clip --out runs/clip-again
+    python -m training clip --out runs/clip-radius --radius 0.75
 """
 
 from __future__ import annotations
@@ -243,6 +248,8 @@ LEVERS: Mapping[str, Lever] = {
     "a plain CLIP beside": guided(guides.plain, alone=False),
     "a plain CLIP alone": guided(guides.plain, alone=True),
     "words moved to pictures": guided(guides.moved, alone=True),
+    "a CLIP of the same training": guided(guides.trained("clip-again"), alone=True),
+    "a CLIP attacked half as far": guided(guides.trained("clip-radius"), alone=True),
     "a prior over codes, .1": likely(0.1),
     "a prior over codes, .3": likely(0.3),
 }
@@ -282,29 +289,34 @@ def make(out: Path, levers: Sequence[str]) -> None:
 # --- Marks --------------------------------------------------------------------------------------
 
 
-def compare(out: Path, folder: Path = examiner.FOLDER) -> dict[str, Any]:
-    """Each lever that was made in full: its marks, and paired with the engine as it ships."""
+def compare(
+    out: Path, base: str = SHIPS, folder: Path = examiner.FOLDER
+) -> dict[str, dict[str, Any]]:
+    """Each lever that was made in full: its marks, and paired with the one called ``base``.
+
+    Raises KeyError when that one was not made.
+    """
     net, among = load(folder), questions()
     asked = [question for question in chosen() for _ in SEEDS]
     seconds = _seconds(out / "seconds.jsonl")
     clean = examiner.Cleanliness(load_library())
-    found: dict[str, Any] = {}
-    base = np.zeros(0)
+    found: dict[str, dict[str, Any]] = {}
+    likely: dict[str, np.ndarray] = {}
     for lever in LEVERS:
         shown = [place(out, lever, n, seed) for n in range(len(chosen())) for seed in SEEDS]
         if not all(path.exists() for path in shown):
             continue
         near = examiner.rivals(net, shown, asked, among)
         ranks = examiner.places(near)
-        likely = (net.scale() * near).log_softmax(dim=1)[:, 0].numpy()
-        base = likely if lever == SHIPS else base
+        likely[lever] = (net.scale() * near).log_softmax(dim=1)[:, 0].numpy()
         found[lever] = {
             "first": f"{int((ranks == 0).sum())}/{len(shown)}",
             "top five": f"{int((ranks < 5).sum())}/{len(shown)}",
             "clean": round(clean.share(shown), 3),
             "seconds": round(float(np.median(seconds[lever])), 2),
-            **({} if lever == SHIPS else paired(likely, base)),
         }
+    for lever in found.keys() - {base}:
+        found[lever] |= paired(likely[lever], likely[base])
     return found
 
 
@@ -347,11 +359,12 @@ def main() -> None:
     parser.add_argument("task", choices=["make", "compare"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(LEVERS), default=list(LEVERS))
+    parser.add_argument("--to", choices=list(LEVERS), default=SHIPS, help="compared with")
     asked = parser.parse_args()
     if asked.task == "make":
         make(asked.out, asked.only)
         return
-    found = compare(asked.out)
+    found = compare(asked.out, asked.to)
     (asked.out / "levers.json").write_text(json.dumps(found, indent=1) + "\n")
     draw_sheet(asked.out, list(found)).save(asked.out / "levers.jpg", quality=88)
     print(json.dumps(found, indent=1))

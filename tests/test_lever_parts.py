@@ -82,6 +82,25 @@ def test_another_guide_comes_in_the_name_of_a_row(
     assert LEVERS[lever]("a cat", 7, pocket_models).picture == 5
 
 
+def test_a_clip_that_was_trained_for_a_lever_looks_and_reads_alone(
+    pocket_models: Any, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words of the draft are still read by the one that ships."""
+
+    def take(request: Any, models: Any) -> Any:
+        (guide,) = request.clips
+        assert models.clip(guide.name, "float32").model.visual.image_size != 96  # the tiny one
+        assert models.clip("pocket", "float32") is pocket_models.clip("pocket", "float32")
+        yield type("Step", (), {"index": 0, "last": True, "settled": lambda self: 5})()
+
+    (tmp_path / "clip-radius").mkdir()
+    (tmp_path / "clip-radius" / "clip").symlink_to(tiny_clip)
+    monkeypatch.setattr(guides, "RUNS", tmp_path)
+    monkeypatch.setattr(levers.pipeline, "run", take)
+    lever = levers.guided(guides.trained("clip-radius"), alone=True)
+    assert lever("a cat", 7, pocket_models).picture == 5
+
+
 def test_a_prior_learns_what_cells_neighbours_lead_one_to_expect(
     pocket_models: Any, studio: Studio
 ) -> None:

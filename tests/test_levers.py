@@ -140,6 +140,10 @@ def test_a_lever_is_compared_with_the_engine_pair_by_pair(
     assert found[TWICE]["p"] < 0.001
     assert json.dumps(found)
     assert levers.draw_sheet(tmp_path, list(found)).size == (960, 192)
+    turned = levers.compare(tmp_path, base=TWICE)  # as it ships, compared with the lever
+    assert turned[SHIPS]["better"] == "0/60"
+    assert turned[SHIPS]["moves"] == -found[TWICE]["moves"]
+    assert "p" not in turned[TWICE]
 
 
 def test_pairs_that_are_alike_show_nothing() -> None:

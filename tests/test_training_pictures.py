@@ -387,11 +387,11 @@ def test_everything_is_trained_in_turn_and_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trainings themselves are tested above: here they only say how they were called."""
-    called: list[tuple[str, bool, float]] = []
+    called: list[tuple[str, bool, float, int]] = []
 
     def training(name: str) -> Callable[[argparse.Namespace], None]:
         def train(args: argparse.Namespace) -> None:
-            called.append((name, args.resume, args.minutes))
+            called.append((name, args.resume, args.minutes, args.threads))
             if name in command.READERS:
                 assert (args.clip / "weights").read_text() == command.READERS[name]
             (args.out / name).mkdir(parents=True, exist_ok=True)
@@ -406,9 +406,9 @@ def test_everything_is_trained_in_turn_and_nothing_twice(
     (tmp_path / "runs" / "vqgan" / "checkpoint.pt").touch()  # it was stopped in the middle
     words = ["all", "--out", str(tmp_path / "runs"), "--weights", str(tmp_path / "weights")]
     for _ in range(2):
-        assert command.main([*words, "--share", "0.5"]) == 0
+        assert command.main([*words, "--share", "0.5", "--threads", "1"]) == 0
     assert called == [
-        (name, name == "vqgan", command.MINUTES[name] / 2)
+        (name, name == "vqgan", command.MINUTES[name] / 2, 1)
         for name in ("clip", "vocabulary", "vqgan", "draft", "sound", "judge")
     ]
     for name in ("vqgan", "draft", "sound", "judge"):
