@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import textwrap
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +13,16 @@ import torch
 from app import images, options, pipeline, planner, results, saving
 from app.catalog import ModelError
 from app.errors import Failed, Refused
-from app.keeper import Keeper, final_size
+from app.keeper import Keeper
 from app.models import Models
+from app.notes import notes
 from app.options import Asked, Typed
 from app.pipeline import Inputs
 from app.planner import Made
-from app.recipe import differences, hashes
+from app.recipe import hashes
 from app.request import Picture, Request, Sound, Vector
 from app.stopping import Stopped, stoppable, terminable
 from app.terminal import Progress, duration, hush, tell
-from guidance.layout import left_out
 from guidance.optimise import Diverged
 
 Tell = Callable[[str], None]
@@ -154,67 +151,6 @@ def steering(request: Request) -> str:
     others = (*request.pictures, *request.embeddings, *request.sounds)
     given = [(repr(other.name), other.weight) for other in others]
     return ", ".join(f"{what} ({weight:+g})" for what, weight in (*words, *given))
-
-
-def notes(asked: Asked, request: Request, models: Models) -> list[str]:
-    """Sentences about everything that is not exactly as asked for."""
-    told = list(asked.notes)
-    height, width = final_size(request, models)
-    if (width, height) != (request.width, request.height):
-        told.append(
-            f"The picture will be {width}x{height}, the nearest that {request.generator} can make."
-        )
-    told += [
-        sentence for one in asked.requests for sentence in unread(one, models, request.precision)
-    ]
-    told += [sentence for one in asked.requests for sentence in undrafted(one)]
-    wanted = planner.settle(asked.requests[0], models.device).chunk
-    if request.chunk != wanted:
-        told.append(
-            f"Little memory is free: {request.chunk} views at a time instead of {wanted}, so a "
-            "repeat with more may differ by rounding."
-        )
-    if asked.repeated:
-        told += differences(asked.repeated, request, models)
-    if asked.resume:
-        told.append(f"Going on at step {asked.resume.index}.")
-    return list(dict.fromkeys(told))
-
-
-def unread(request: Request, models: Models, precision: str) -> Iterator[str]:
-    """Say which words are beyond what a CLIP reads, or in letters it has hardly seen."""
-    for prompt in pipeline.words(request):
-        if foreign := foreign_letters(prompt.text):
-            yield f"The models here read English: they will not understand {_short(foreign)!r}."
-    for guide in request.clips:
-        clip = models.clip(guide.name, precision)
-        for prompt in pipeline.words(request):
-            if rest := clip.unread(prompt.text):
-                rest = _short(rest)
-                yield f"The prompt is too long for {guide.name}, which does not read {rest!r}."
-
-
-def _short(words: str) -> str:
-    return textwrap.shorten(words, 60, placeholder=" …")
-
-
-def undrafted(request: Request) -> Iterator[str]:
-    """Say which places the first draft of a request will not show."""
-    if pipeline.is_drafted(request):
-        for prompt in pipeline.words(request):
-            if prompt.weight > 0 and (place := left_out(prompt.text)):
-                yield f"The first draft leaves out {place!r}; the steps after it may show it."
-
-
-def foreign_letters(text: str) -> str:
-    """The words in letters that are not Latin; empty when there are none."""
-    words = re.findall(r"[^\W\d_]+", text)
-    return " ".join(word for word in words if any(map(_is_foreign, word)))
-
-
-def _is_foreign(letter: str) -> bool:
-    familiar = ("LATIN", "MODIFIER", "FEMININE", "MASCULINE", "MICRO")
-    return not unicodedata.name(letter, "LATIN").startswith(familiar)
 
 
 # --- one picture -----------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from app import desk, film, images, planner, results, saving, snapshots
 from app.catalog import ModelError
 from app.desk import Home, Look, Parent, Report, Trace
 from app.errors import Failed, Refused
-from app.generate import choose_device, notes
+from app.generate import choose_device
 from app.images import Pixels
 from app.jobs import Artifact, Job, Store
 from app.models import Models
+from app.notes import notes
 from app.options import Asked
 from app.pipeline import Inputs
 from app.planner import Made

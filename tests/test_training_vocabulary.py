@@ -90,6 +90,11 @@ def test_words_of_captions_are_never_led_elsewhere() -> None:
     assert "horse" not in vocabulary.language()
 
 
+def test_all_that_was_taught_can_be_told(library: Library, thesaurus: Thesaurus) -> None:
+    taught = vocabulary.taught(library, thesaurus)
+    assert {"horse", "steed", "background", "elephant"} <= taught
+
+
 def test_what_stays_holds_no_word_that_moves(library: Library) -> None:
     moved = Thesaurus(["steed", "sea horse"], ["horse"], torch.tensor([[0], [0]]), torch.ones(2, 1))
     kept = vocabulary.constant_texts(library, moved)

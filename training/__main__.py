@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from guidance import lexicon
 from guidance.draft import load as load_draft
 from guidance.judge import SIDE, Network
 from training import clip, data, draft, examiner, judge, recordings, sound, vocabulary, vqgan
@@ -112,6 +113,7 @@ def train_vocabulary(args: argparse.Namespace) -> None:
     thesaurus = vocabulary.look_up(shown, teacher, plan.likeness)
     shown = shown.part(lambda p: not p.held_out)
     constant = vocabulary.constant_texts(shown, thesaurus)
+    lexicon.write(args.out / "vocabulary", vocabulary.taught(library, thesaurus))
     state = vocabulary.new_state(before, plan)
     if args.resume:
         state.resume(args.out / "checkpoint.pt")

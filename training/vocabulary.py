@@ -132,6 +132,11 @@ def constant_texts(library: Library, thesaurus: Thesaurus) -> list[str]:
     return [text for text in collect_texts(library, seed=0) if not holds(text)]
 
 
+def taught(library: Library, thesaurus: Thesaurus) -> set[str]:
+    """All texts that a CLIP ever learns, before and now; of captions, what they are made of."""
+    return {*collect_texts(library, seed=0), *thesaurus.words, *language()}
+
+
 # --- Training ------------------------------------------------------------------------------------
 
 

@@ -90,13 +90,13 @@ def _warning(sentence: str) -> str:
 def unread(worker: Worker, prompt: str, negative: str, clip: str) -> list[str]:
     """What will not be read of these words, or not be drawn at first, in sentences."""
     from app.errors import Refused
-    from app.generate import foreign_letters, undrafted
-    from app.generate import unread as beyond
+    from app.notes import foreign_letters, undrafted, untaught
+    from app.notes import unread as beyond
     from app.request import make_request
 
     try:
         request = make_request({"prompt": prompt, "negative": negative, "clips": ({"name": clip},)})
-        told = list(undrafted(request))
+        told = [*undrafted(request), *untaught(request, typing=True)]
         if len(prompt) + len(negative) >= _ROOMY or foreign_letters(prompt + negative):
             told = [*beyond(request, worker.models, "float32"), *told]
         return list(dict.fromkeys(told))

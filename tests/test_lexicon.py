@@ -1,0 +1,79 @@
+"""People are told which of their words a CLIP was never taught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.catalog import find
+from app.models import home
+from app.notes import untaught as told
+from app.request import make_request
+from app.tabs.ready import EXAMPLES
+from benchmarks.faithful import questions
+from guidance import lexicon
+
+TAUGHT = frozenset({"cat", "elephant", "dragonfly", "bake", "jump", "cafe", "the"})
+
+
+@pytest.mark.parametrize(
+    "text", ["Two CATS", "dragonflies", "baked", "jumping", "the cat's café", "an ox", "!? 12 🐱"]
+)
+def test_a_word_is_known_in_all_its_forms(text: str) -> None:
+    assert lexicon.untaught(text.replace("Two", "the"), TAUGHT) == []
+
+
+def test_a_word_that_was_not_taught_is_told_as_it_is_written_and_once() -> None:
+    told = lexicon.untaught("a Quokka, the quolls; cat | Quokka::2", TAUGHT)
+    assert told == ["Quokka", "quolls"]
+
+
+@pytest.mark.parametrize("text", ["кошка", "猫", "smørrebrød"])
+def test_letters_in_which_nothing_was_taught_are_not_judged(text: str) -> None:
+    assert lexicon.untaught(text, TAUGHT) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "strange"),
+    [
+        ("a cat, an eleph", []),
+        ("a cat, an eleph ", ["eleph"]),
+        ("an eleph of the cat", ["eleph"]),
+        ("a cat, a quok", ["quok"]),
+    ],
+)
+def test_who_types_is_given_time_to_end_a_word(text: str, strange: list[str]) -> None:
+    assert lexicon.untaught(text, TAUGHT, typing=True) == strange
+
+
+def test_what_is_taught_is_written_beside_the_weights(tmp_path: Path) -> None:
+    lexicon.write(tmp_path / "clip", ["a red Horse", "crème brûlée", "an ox"])
+    assert lexicon.read(tmp_path / "clip") == {"red", "horse", "creme", "brulee"}
+    assert lexicon.read(tmp_path) == frozenset()  # of this one nobody knows
+
+
+def test_the_pocket_clip_knows_what_it_is_measured_with() -> None:
+    taught = lexicon.read(home(find("clip", "pocket")))
+    prompts = [question.prompt for question in questions()]
+    strange = {word for prompt in prompts for word in lexicon.untaught(prompt, taught)}
+    assert strange == {"Aivazovsky", "artstation"}
+    assert not [one.prompt for one in EXAMPLES if lexicon.untaught(one.prompt, taught)]
+
+
+def ask(**given: Any) -> list[str]:
+    return list(told(make_request({"prompt": "a quokka and an elefant", **given})))
+
+
+def test_each_guide_is_spoken_for_by_what_it_was_taught() -> None:
+    (sentence,) = ask()
+    assert "pocket was never taught 'quokka, elefant'" in sentence
+    assert ask(clips=({"name": "ViT-B-32-openai"},)) == []
+    assert ask(prompt="a cat", negative="blorptang") != []
+    assert ask(prompt="a cat", negative="a dog") == []
+
+
+def test_pages_of_strange_words_are_told_shortly() -> None:
+    (sentence,) = ask(prompt=" ".join(f"zq{'x' * n}" for n in range(1, 60)))
+    assert len(sentence) < 160
