@@ -80,8 +80,8 @@ def untaught(request: Request, *, typing: bool = False) -> Iterator[str]:
         texts = [prompt.text for prompt in pipeline.words(request)]
         words = [word for text in texts for word in lexicon.untaught(text, taught, typing=typing)]
         if words:
-            named = _short(", ".join(dict.fromkeys(words)))
-            yield f"{guide.name} was never taught {named!r}: what it draws of that is a guess."
+            named = _short(", ".join(map(repr, dict.fromkeys(words))))
+            yield f"Never taught to {guide.name}, so drawn by guess: {named}."
 
 
 def foreign_letters(text: str) -> str:
