@@ -115,6 +115,14 @@ def test_the_newest_comes_first_and_each_has_a_thumbnail(worker: Worker) -> None
     assert "2 entries" in text(change["usage"])
 
 
+def test_variations_are_told_apart_by_their_seeds(worker: Worker) -> None:
+    made(worker, "a red apple", seed=8)
+    made(worker, "a green pear")
+    made(worker, "a red apple", seed=9)
+    seen = captions(arrive(worker))
+    assert seen == ["a red apple (seed 9)", "a green pear", "a red apple (seed 8)"]
+
+
 def test_another_owner_sees_nothing_and_reaches_nothing(worker: Worker) -> None:
     made(worker)
     change = arrive(worker, owner="b" * 32)

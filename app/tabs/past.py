@@ -6,24 +6,21 @@ import asyncio
 import base64
 import html
 import io
-import json
-import os
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio import utils
 from PIL import Image as Picture
-from PIL import ImageDraw, ImageFont
 
 from app import files
 from app.errors import Failed, Refused
-from app.tabs import Studio
+from app.tabs import Studio, entry
 from app.tabs.common import (
     GROWING,
     Change,
@@ -33,7 +30,6 @@ from app.tabs.common import (
     rows,
     say,
     sentence,
-    short,
     shown_copy,
     soon,
 )
@@ -47,22 +43,12 @@ if TYPE_CHECKING:
 PAGE = 24  # pictures at a time
 MOST_ZIP = files.GIB  # bytes of pictures
 
-_THUMB = 256  # pixels
 TICK, IDLETICK = 1.5, 5.0  # seconds between two looks: at what is on its way, at nothing
-_MOST_CAPTION = 60  # characters
 _MOST = 500  # jobs that one ZIP looks at
-
-# What people read for each kind and each state.
-KINDS = {"picture": "Picture", "edit": "Edit"}
-STATES = {"done": "Done", "failed": "Failed", "cancelled": "Stopped"}
 
 _EMPTY = "Nothing yet: what you make in the other tabs will be found here."
 _NO_MATCH = "Nothing here matches. Search for other words"
 _NO_STAR = ", or show more than favourites"
-_NO_FILE = (
-    "Its file is not where it was saved: it was moved or deleted. The prompt and all settings can "
-    "be opened again."
-)
 _NOTHING_CHOSEN = "Choose a picture first."
 
 
@@ -155,7 +141,11 @@ def favourite(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change
     job = worker.store.favourite(owner, job.id, not job.favourite)
     said = "is a favourite now" if job.favourite else "is no favourite any more"
     change = _listed(worker, owner, given, given["view"])
-    return {**change, **_detailed(job, change["view"]), "status": say(f"{_quoted(job)} {said}.")}
+    return {
+        **change,
+        **_detailed(job, change["view"]),
+        "status": say(f"{entry.quoted(job)} {said}."),
+    }
 
 
 def delete(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
@@ -165,7 +155,7 @@ def delete(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
     held = "" if view.held == job.id else view.held
     view = replace(view, deleted=(*view.deleted, job.id), held=held)
     change = _listed(worker, owner, given, view)
-    said = f"{_quoted(job)} is out of the history; its file stays. Undo delete brings it back."
+    said = f"{entry.quoted(job)} is out of the history; its file stays. Undo delete brings it back."
     return {**change, "status": say(said)}
 
 
@@ -177,7 +167,7 @@ def undo(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
     job = worker.store.restore(owner, view.deleted[-1])
     view = replace(view, deleted=view.deleted[:-1], chosen=job.id)
     change = _listed(worker, owner, given, view)
-    said = f"{_quoted(job)} is back."
+    said = f"{entry.quoted(job)} is back."
     return {**change, **_detailed(job, change["view"]), "status": say(said)}
 
 
@@ -187,7 +177,9 @@ def compare(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
     job = _chosen(worker, owner, view)
     after = _whole_picture(job)
     if view.held in ("", job.id):
-        said = f"{_quoted(job)} is kept for comparing. Choose another, then press Compare again."
+        said = (
+            f"{entry.quoted(job)} is kept for comparing. Choose another, then press Compare again."
+        )
         return {"view": replace(view, held=job.id), "status": say(said)}
     other = worker.store.job(owner, view.held)
     pair = (shown_copy(_whole_picture(other)), shown_copy(after))
@@ -195,14 +187,14 @@ def compare(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
         "both": gr.update(value=pair, visible=True),
         "picture": gr.update(visible=False),
         "view": replace(view, held=""),
-        "status": say(f"Left {_quoted(other)}, right {_quoted(job)}."),
+        "status": say(f"Left {entry.quoted(other)}, right {entry.quoted(job)}."),
     }
 
 
 def pack(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
     """Put all that the search finds into one file. Raises `Refused` when there is nothing."""
     found = _history(worker, owner, given, limit=_MOST)
-    pictures = [path for job in found if (path := _picture(job)) and path.exists()]
+    pictures = [path for job in found if (path := entry.picture(job)) and path.exists()]
     size = sum(path.stat().st_size for path in pictures)
     if not pictures:
         raise Refused("history.empty", "There is no picture here to put into a ZIP.")
@@ -265,7 +257,9 @@ def warn(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
 
 def forget(worker: Worker, given: Mapping[str, Any], *, owner: str) -> Change:
     """Delete everything of somebody's; of their picture files only when they say so."""
-    pictures = {file.path: file for job in worker.store.export(owner) for file in _pictures(job)}
+    pictures = {
+        file.path: file for job in worker.store.export(owner) for file in entry.pictures(job)
+    }
     for run in worker.runs_of(owner):
         run.stop.set()
     paths = worker.store.forget(owner)
@@ -319,7 +313,7 @@ def from_file(worker: Worker, owner: str, path: str | None) -> Again:
     request = recipe.read(read_recipe(path))
     digest = files.digest(Path(path))
     for job in worker.store.history(owner, limit=_MOST):
-        if any(file.sha256 == digest for file in _pictures(job)):
+        if any(file.sha256 == digest for file in entry.pictures(job)):
             return _reopened(worker, job)
     return again.reopen(request)
 
@@ -364,11 +358,13 @@ def _listed(worker: Worker, owner: str, given: Mapping[str, Any], view: View) ->
     newest = _newest(worker, owner)
     view = replace(view, shown=ids, chosen=chosen, underway=underway, newest=newest)
     said = "" if page or runs else _nothing(given)
+    called = Counter(job.title for job in page)
+    items = [entry.item(job, twin=called[job.title] > 1) for job in page]
     place = ids.index(chosen) if chosen else None
     return {
         **_going(worker, runs, given["which"] or ""),
         **detail,
-        "gallery": gr.update(value=[_item(job) for job in page], selected_index=place),
+        "gallery": gr.update(value=items, selected_index=place),
         "newer": gr.update(interactive=bool(view.starts)),
         "older": gr.update(interactive=len(over) > PAGE),
         "undo": gr.update(interactive=bool(view.deleted)),
@@ -402,8 +398,8 @@ def _going(worker: Worker, runs: list[Run], wanted: str) -> Change:
         return {"underway": gr.update(visible=False), "timer": rest}
     run = runs[ids.index(wanted)] if wanted in ids else runs[0]
     before = worker.wait(run)
-    picture = _inline(preview(run.look.pixels, _THUMB)) if run.look else ""
-    choices = [(_caption(one.job), one.job.id) for one in runs]
+    picture = _inline(preview(run.look.pixels, entry.THUMB)) if run.look else ""
+    choices = [(entry.caption(one.job), one.job.id) for one in runs]
     return {
         "underway": gr.update(visible=True),
         "which": gr.update(choices=choices, value=run.job.id),
@@ -421,15 +417,15 @@ def _inline(picture: Picture.Image) -> str:
 
 def _detailed(job: Job, view: View) -> Change:
     """One of the list, large."""
-    path = _picture(job)
+    path = entry.picture(job)
     there = path is not None and path.exists()
     copy = shown_copy(path) if path and there else None
     return {
         "detail": gr.update(visible=True),
         "picture": gr.update(value=copy, visible=there),
         "both": gr.update(value=None, visible=False),
-        "about": rows(_about(job, path)),
-        "recipe": _recipe(job, path if there else None),
+        "about": rows(entry.about(job, path)),
+        "recipe": entry.recipe(job, path if there else None),
         "download": gr.update(value=copy, visible=there),
         "again": gr.update(interactive=True),
         "favourite": gr.update(value="Unfavourite" if job.favourite else "Favourite"),
@@ -438,84 +434,10 @@ def _detailed(job: Job, view: View) -> Change:
     }
 
 
-def _about(job: Job, path: Path | None) -> dict[str, str]:
-    gone = path is not None and not path.exists()
-    return {
-        "Title": job.title,
-        "Kind": f"{KINDS.get(job.kind, job.kind)}{', a favourite' if job.favourite else ''}",
-        "When": _when(job.created),
-        "State": f"{STATES.get(job.state, job.state)}. {job.error_text}".strip(),
-        "Saved as": short(path) if path else "",
-        "Note": _NO_FILE if gone else "",
-    }
-
-
-def _recipe(job: Job, path: Path | None) -> str:
-    """What is in the picture, or else what was asked for, as text."""
-    from app.images import read_recipe
-
-    try:
-        told = read_recipe(path) if path else {"request": json.loads(job.request)["request"]}
-    except Refused:
-        told = {"request": json.loads(job.request)["request"]}
-    return json.dumps(told, indent=1, ensure_ascii=False)
-
-
-def _item(job: Job) -> tuple[str, str]:
-    """A thumbnail and its caption."""
-    state = "" if job.state == "done" else f" ({STATES.get(job.state, job.state).lower()})"
-    star = "★ " if job.favourite else ""
-    return thumbnail(job), f"{star}{_caption(job)}{state}"
-
-
-def thumbnail(job: Job) -> str:
-    """A small copy of a job's picture, made once; or a plain one that says there is none."""
-    path = _picture(job)
-    digest = next((file.sha256 for file in _pictures(job) if Path(file.path) == path), "")
-    name = digest if path and path.exists() else f"none-{job.state}-{'gone' if path else ''}"
-    small = Path(utils.get_upload_folder()) / "thumbnails" / f"{name}.jpg"
-    try:
-        os.utime(small)  # files are cleared away in time, but not while they are in use
-    except OSError:
-        small.parent.mkdir(parents=True, exist_ok=True)
-        aside = small.with_name(f"{small.name}.{os.getpid()}-{time.monotonic_ns()}.part")
-        _small(path, job).save(aside, "JPEG", quality=85)
-        os.replace(aside, small)
-    return str(small)
-
-
-def _small(path: Path | None, job: Job) -> Picture.Image:
-    if path and path.exists():
-        try:
-            with Picture.open(path, formats=["PNG"]) as picture:
-                small = picture.convert("RGB")
-                small.thumbnail((_THUMB, _THUMB))
-                return small
-        except (OSError, ValueError, SyntaxError):  # changed by somebody: it says so in its place
-            pass
-    words = "file is gone" if path else STATES.get(job.state, job.state).lower()
-    blank = Picture.new("RGB", (_THUMB, _THUMB), (120, 118, 114))
-    font = ImageFont.load_default(size=28)
-    middle = (_THUMB / 2, _THUMB / 2)
-    ImageDraw.Draw(blank).text(middle, words, (255, 255, 255), font, anchor="mm")
-    return blank
-
-
-def _pictures(job: Job) -> list[Artifact]:
-    return [file for file in job.artifacts if file.kind == "picture"]
-
-
-def _picture(job: Job) -> Path | None:
-    """Where the newest picture of a job was saved, if there is one."""
-    from app.worker import saved
-
-    return saved(job)
-
-
 def _whole_picture(job: Job) -> Path:
-    path = _picture(job)
+    path = entry.picture(job)
     if path is None or not path.exists():
-        raise Refused("history.picture", f"{_quoted(job)} has no picture. Choose another.")
+        raise Refused("history.picture", f"{entry.quoted(job)} has no picture. Choose another.")
     return path
 
 
@@ -523,19 +445,6 @@ def _chosen(worker: Worker, owner: str, view: View) -> Job:
     if not view.chosen:
         raise Refused("history.chosen", _NOTHING_CHOSEN)
     return worker.store.job(owner, view.chosen)
-
-
-def _caption(job: Job) -> str:
-    title = " ".join(job.title.split())
-    return title if len(title) <= _MOST_CAPTION else f"{title[:_MOST_CAPTION]} ..."
-
-
-def _quoted(job: Job) -> str:
-    return f"“{_caption(job)}”"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%d %b %Y, %H:%M", time.localtime(seconds))
 
 
 def _told(used: Usage) -> str:
