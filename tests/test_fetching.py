@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from safetensors.torch import save
 
-from app import fetching, models
+from app import fetching, stock
 from app.catalog import (
     File,
     ModelError,
@@ -236,7 +236,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = type("Usage", (), {"free": 10 * MIB})
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(stock.shutil, "disk_usage", lambda _: free)
     with pytest.raises(ModelError, match=r"10 MB free.*SYNESTHETE_MODELS"):
         get(known(server), target)
 

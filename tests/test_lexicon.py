@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.catalog import find
-from app.models import home
 from app.notes import untaught as told
 from app.request import make_request
+from app.stock import home
 from app.tabs.ready import EXAMPLES
 from benchmarks.faithful import questions
 from guidance import lexicon

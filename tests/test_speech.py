@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from app.catalog import find
-from app.models import home
+from app.stock import home
 from guidance import speech
 from guidance.audio import Wave
 from guidance.speech import RATE, Guess, Speech, Transcript, Word, doubt, loudness, spoken

@@ -119,7 +119,7 @@ def page(kind: Kind, rows: list[Row], downloads: Downloads, view: View) -> str:
 
 def _notices() -> list[str]:
     """Why something cannot be done here, and what to do about it."""
-    from app import fetching, models
+    from app import fetching, stock
 
     said = []
     if is_shared():
@@ -128,7 +128,7 @@ def _notices() -> list[str]:
         said.append(
             f"{name} switches the network off, so nothing can be downloaded now. To change that, "
             "start the studio without it. Or copy the folder of models from a machine that has "
-            f"them to {short(models.folder())}."
+            f"them to {short(stock.folder())}."
         )
     return said
 

@@ -110,9 +110,9 @@ def choices(kind: Kind) -> list[tuple[str, str]]:
 
     The first time imports torch: call it in a thread.
     """
-    from app import models
+    from app import stock
 
-    here = models.installed()
+    here = stock.installed()
     rows = [entry for entry in TABLES[kind].values() if entry in here]
     return [(f"{row.name}: {row.note}" if row.note else row.name, row.name) for row in rows]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from app import models
+from app import stock
 from app.catalog import SPEECH
 from app.files import MIB
 from tests.hub import Request, Server, serving
@@ -46,7 +46,7 @@ class Studio(NamedTuple):
 
 def shop(request: Request, server: Server) -> None:
     """Send a file of the Whisper here, a megabyte at a time; the last one when `MAY_END` is set."""
-    path = models.home(SPEECH["tiny.en"]) / request.path.rpartition("/")[2]
+    path = stock.home(SPEECH["tiny.en"]) / request.path.rpartition("/")[2]
     if f"faster-whisper-{NAME}/" not in request.path or not path.is_file():
         request.head(404, 0)
         return
@@ -190,7 +190,7 @@ def test_a_whisper_is_fetched_with_a_stop_and_a_reload_on_the_way_and_deleted(
     model_bin = [begun for path, begun in studio.hub.asked if path.endswith("model.bin")]
     assert len(model_bin) == 2
     assert int(model_bin[1].removeprefix("bytes=").rstrip("-")) > MIB
-    theirs = models.home(SPEECH["tiny.en"]) / "model.bin"
+    theirs = stock.home(SPEECH["tiny.en"]) / "model.bin"
     assert (studio.models / "speech" / NAME / "model.bin").read_bytes() == theirs.read_bytes()
 
     press(page, "Delete")
