@@ -3,7 +3,8 @@
 import argparse
 import copy
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -383,34 +384,79 @@ def test_styled_scenes_say_the_style_and_the_thing(library: Library) -> None:
 # --- Everything by one command ------------------------------------------------------------------
 
 
-def test_everything_is_trained_in_turn_and_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The trainings themselves are tested above: here they only say how they were called."""
-    called: list[tuple[str, bool, float, int]] = []
+class Apart:
+    """Carries out no training: notes how it was called, and leaves what a training leaves."""
 
-    def training(name: str) -> Callable[[argparse.Namespace], None]:
-        def train(args: argparse.Namespace) -> None:
-            called.append((name, args.resume, args.minutes, args.threads))
-            if name in command.READERS:
-                assert (args.clip / "weights").read_text() == command.READERS[name]
-            (args.out / name).mkdir(parents=True, exist_ok=True)
-            (args.out / name / "weights").write_text(name)
+    def __init__(self) -> None:
+        self.called: list[argparse.Namespace] = []
+        self.meet: set[str] = set()  # these must be underway at the same time
+        self.met = threading.Barrier(2, timeout=30)
+        self.broken = ""
 
-        return train
+    def __call__(self, words: Sequence[str]) -> None:
+        args = command.read_command(list(words))
+        self.called.append(args)
+        if args.task in self.meet:
+            self.met.wait()
+        if args.task == self.broken:
+            raise ChildProcessError("out of memory")
+        if args.task in command.READERS:
+            assert (args.clip / "weights").read_text() == command.READERS[args.task]
+        (args.out / args.task).mkdir(parents=True, exist_ok=True)
+        (args.out / args.task / "weights").write_text(args.task)
 
-    for name in command.ORDER:
-        monkeypatch.setitem(command.TASKS, name, training(name))
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> Apart:
+    """The trainings themselves are tested above."""
+    apart = Apart()
+    monkeypatch.setattr(command, "train_apart", apart)
     monkeypatch.setattr(command, "fetch_data", lambda args: None)
+    return apart
+
+
+def train_all(folder: Path, *words: str) -> int:
+    told = ["--out", str(folder / "runs"), "--weights", str(folder / "weights")]
+    return command.main(["all", *told, *words])
+
+
+def test_everything_is_trained_in_turn_and_nothing_twice(tmp_path: Path, apart: Apart) -> None:
     (tmp_path / "runs" / "vqgan").mkdir(parents=True)
     (tmp_path / "runs" / "vqgan" / "checkpoint.pt").touch()  # it was stopped in the middle
-    words = ["all", "--out", str(tmp_path / "runs"), "--weights", str(tmp_path / "weights")]
     for _ in range(2):
-        assert command.main([*words, "--share", "0.5", "--threads", "1"]) == 0
-    assert called == [
-        (name, name == "vqgan", command.MINUTES[name] / 2, 1)
-        for name in ("clip", "vocabulary", "vqgan", "draft", "sound", "judge")
+        assert train_all(tmp_path, "--share", "0.5", "--threads", "1") == 0
+    assert [(args.task, args.resume, args.minutes, args.threads) for args in apart.called] == [
+        (name, name == "vqgan", command.MINUTES[name] / 2, 1) for name in command.ORDER
     ]
     for name in ("vqgan", "draft", "sound", "judge"):
         assert (tmp_path / "weights" / name / "weights").read_text() == name
     assert (tmp_path / "weights" / "clip" / "weights").read_text() == "vocabulary"
+
+
+def test_two_are_trained_at_a_time_and_each_waits_for_what_it_reads_by(
+    tmp_path: Path, apart: Apart
+) -> None:
+    apart.meet = {"clip", "vqgan"}
+    assert train_all(tmp_path, "--together", "2") == 0
+    assert {args.task for args in apart.called} == set(command.ORDER)
+
+
+def test_when_one_fails_those_that_need_it_are_not_begun_and_the_rest_is_kept(
+    tmp_path: Path, apart: Apart, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apart.broken = "clip"
+    assert train_all(tmp_path, "--together", "2") == 1
+    assert "out of memory" in capsys.readouterr().err
+    assert {args.task for args in apart.called} == {"clip", "vqgan"}
+    apart.broken = ""
+    assert train_all(tmp_path) == 0
+    assert [args.task for args in apart.called].count("vqgan") == 1
+
+
+def test_a_training_apart_that_fails_is_told_with_its_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["measure", "--weights", str(tmp_path / "nothing")]
+    with pytest.raises(ChildProcessError, match="python -m training measure --weights"):
+        command.train_apart(words)
+    assert capfd.readouterr().err  # it says itself what was wrong

@@ -4,8 +4,10 @@ import argparse
 import copy
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +35,7 @@ from training.teacher import Teacher, encode_many, load_teacher
 from training.unrelated import draw_sheet
 from training.words import class_names, collect_texts, token_table, vet_words, without_synonyms
 
-ORDER = ("clip", "vocabulary", "vqgan", "draft", "sound", "judge")  # what ships, as it is trained
+ORDER = ("clip", "vqgan", "vocabulary", "draft", "sound", "judge")  # what ships, as it is trained
 READERS = {  # of a trained CLIP: by which training
     "vocabulary": "clip", "draft": "vocabulary", "sound": "vocabulary", "judge": "vocabulary",
 }  # fmt: skip
@@ -254,23 +256,43 @@ def train_sound(args: argparse.Namespace) -> None:
 
 
 def train_all(args: argparse.Namespace) -> None:
-    """Fetch the data, train every model in turn, and put the results where the program looks.
+    """Fetch the data, train every model, and put the results where the program looks.
 
     A training that was stopped goes on where it was, and one that is done is not done again.
     """
     fetch_data(args)
-    for name in ORDER:
-        place = args.out / name
-        if not (place / "done").exists():
-            words = ["--cache", str(args.cache), name, "--out", str(place)]
-            words += ["--minutes", str(args.share * MINUTES[name]), "--threads", str(args.threads)]
-            words += ["--resume"] if (place / "checkpoint.pt").exists() else []
-            if name in READERS:
-                words += ["--clip", str(args.out / READERS[name] / READERS[name])]
-            TASKS[name](read_command(words))
-            (place / "done").touch()
-        result = "clip" if name == "vocabulary" else name  # it is a CLIP, too, and takes its place
-        shutil.copytree(place / name, args.weights / result, dirs_exist_ok=True)
+    underway: dict[str, Future[None]] = {}
+    with ThreadPoolExecutor(args.together) as pool:
+        for name in ORDER:
+            before = underway.get(READERS.get(name, ""))
+            underway[name] = pool.submit(train_in_turn, args, name, before)
+    for training in underway.values():
+        training.result()
+
+
+def train_in_turn(args: argparse.Namespace, name: str, before: Future[None] | None) -> None:
+    """One of all trainings, as soon as the CLIP that it reads by is there."""
+    if before:
+        before.result()
+    place = args.out / name
+    if not (place / "done").exists():
+        words = ["--cache", str(args.cache), name, "--out", str(place)]
+        words += ["--minutes", str(args.share * MINUTES[name]), "--threads", str(args.threads)]
+        words += ["--resume"] if (place / "checkpoint.pt").exists() else []
+        if name in READERS:
+            words += ["--clip", str(args.out / READERS[name] / READERS[name])]
+        train_apart(words)
+        (place / "done").touch()
+    result = "clip" if name == "vocabulary" else name  # it is a CLIP, too, and takes its place
+    shutil.copytree(place / name, args.weights / result, dirs_exist_ok=True)
+
+
+def train_apart(words: Sequence[str]) -> None:
+    """Carry a command of this program out in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", "training", *words], check=False)
+    if done.returncode:
+        said = " ".join(words)
+        raise ChildProcessError(f"This failed: python -m training {said}. Try again to go on.")
 
 
 def fetch_data(args: argparse.Namespace) -> None:
@@ -318,7 +340,8 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     task.add_argument("--out", type=Path, default=Path("runs"), help="a folder for each training")
     task.add_argument("--weights", type=Path, default=Path("weights"), help="where results go")
     task.add_argument("--share", type=float, default=1.0, help="of each training's time")
-    task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
+    task.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
+    task.add_argument("--together", type=int, default=1, help="so many trainings at a time")
     tasks.add_parser("data", help="fetch and render all pictures")
     for name, minutes, what in TRAININGS:
         task = tasks.add_parser(name, help=f"train the pocket {what}")
