@@ -8,10 +8,11 @@ compared with that of the engine as it ships, or of another lever, same prompt a
 the examiner thinks the own prompt (`benchmarks/examiner.py`), by Wilcoxon's signed ranks. With so
 many levers a p of .05 comes by chance; it is printed to be read with that in mind.
 
-Two levers want a CLIP that was trained for them:
+Three levers want a CLIP that was trained for them:
 
     python -m training clip --out runs/clip-again
     python -m training clip --out runs/clip-radius --radius 0.75
+    python -m training clip --out runs/clip-tower --tower lite1
 """
 
 from __future__ import annotations
@@ -250,6 +251,7 @@ LEVERS: Mapping[str, Lever] = {
     "words moved to pictures": guided(guides.moved, alone=True),
     "a CLIP of the same training": guided(guides.trained("clip-again"), alone=True),
     "a CLIP attacked half as far": guided(guides.trained("clip-radius"), alone=True),
+    "a CLIP with a larger tower": guided(guides.trained("clip-tower"), alone=True),
     "a prior over codes, .1": likely(0.1),
     "a prior over codes, .3": likely(0.3),
 }

@@ -20,7 +20,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     clip, memory = (tmp_path_factory.mktemp(name) for name in ("clip", "draft"))
     torch.manual_seed(0)
     net = pupil.Pupil(TINY).eval()
-    pupil.export(net, clip, TINY)
+    pupil.export(net, clip)
     shape = draft.Shape(
         words=32, names=3, drawings=3, manners=1, paints=1, grounds=1, plain=1, codes=2
     )

@@ -353,7 +353,7 @@ def test_a_resumed_training_is_the_same(
 def test_the_exported_folder_is_an_open_clip_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = pupil.Pupil(TINY).eval()
-    pupil.export(net, tmp_path, TINY)
+    pupil.export(net, tmp_path)
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path}")
     model.eval()
     tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a red apple", "two cats"])

@@ -29,6 +29,7 @@ from training.pupil import (
     start_from_imagenet,
     start_projection,
     tokenizer,
+    with_tower,
 )
 from training.scenes import Batches, Studio
 from training.teacher import Teacher, encode_many, load_teacher
@@ -82,7 +83,8 @@ def begin(net: Pupil, parts: dict[str, torch.Tensor]) -> clip.Lessons:
 def train_clip(args: argparse.Namespace) -> None:
     """Train, measure now and then, and leave the model in OUT/clip."""
     plan = replace(begin_course(clip.Plan, args), radius=args.radius / 96)
-    teacher, library, net = load_teacher(), data.load(args.cache), Pupil()
+    teacher, library = load_teacher(), data.load(args.cache)
+    net = Pupil(with_tower(args.tower))
     shown = without_synonyms(vet_words(library.part(lambda p: not p.held_out), teacher))
     parts = prepare_lessons(net, library, teacher, args.cache)
     if args.start:
@@ -354,6 +356,8 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
             task.add_argument("--start", type=Path, help="begin with an exported CLIP")
+            towers = ("lite0", "lite1")  # the next is the examiner's, which is to share nothing
+            task.add_argument("--tower", choices=towers, default="lite0", help="EfficientNet")
             radius = 96 * clip.Plan.radius
             task.add_argument(
                 "--radius", type=float, default=radius, help="of the attacks, L2 on 96 px in 0..1"

@@ -37,12 +37,19 @@ PREPROCESS = {
 MAX_SCALE = 100.0  # of the logits, as in CLIP
 
 
+def with_tower(name: str) -> dict[str, Any]:
+    """The pocket CLIP's config with another EfficientNet as its image tower: lite0, lite1 ..."""
+    vision = {**POCKET["vision_cfg"], "timm_model_name": f"tf_efficientnet_{name}"}
+    return {**POCKET, "vision_cfg": vision}
+
+
 class Pupil(nn.Module):
     """An open_clip model, and a small head that brings the teacher's vectors into its space."""
 
     def __init__(self, config: dict[str, Any] = POCKET) -> None:
         """Build from an open_clip model config; weights are random at first."""
         super().__init__()
+        self.config = config
         self.clip = open_clip.model.CLIP(**config)
         quicken(self.clip.visual)
         width = config["embed_dim"]
@@ -110,11 +117,12 @@ def tokenizer(net: Pupil) -> Callable[[list[str]], Tensor]:
 
 
 def start_from_imagenet(net: Pupil) -> Tensor:
-    """Fill the tower from EfficientNet-Lite0's ImageNet weights; return its classifier's rows.
+    """Fill the tower from its EfficientNet's ImageNet weights; return its classifier's rows.
 
     They are (1000, 1280), scaled to about the length of the tower's features.
     """
-    whole = efficientnet_lite("lite0")
+    tower: str = net.config["vision_cfg"]["timm_model_name"]
+    whole = efficientnet_lite(tower.removeprefix("tf_efficientnet_"))
     rows = whole.classifier.weight.detach().clone()
     whole.reset_classifier(0)
     net.clip.visual.trunk.load_state_dict(whole.state_dict())
@@ -142,9 +150,9 @@ def load_exported(folder: Path) -> Pupil:
     return net.eval()
 
 
-def export(net: Pupil, folder: Path, config: dict[str, Any] = POCKET) -> None:
+def export(net: Pupil, folder: Path) -> None:
     """Write an open_clip folder (``local-dir:``): config and half-precision weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = {"model_cfg": config, "preprocess_cfg": PREPROCESS}
+    whole = {"model_cfg": net.config, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(whole, indent=2) + "\n")
     write_weights(net.clip.state_dict(), folder / "open_clip_model.safetensors")
