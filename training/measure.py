@@ -13,7 +13,7 @@ from torch import Tensor
 from training.captions import article
 from training.clip import attack
 from training.data import Library, Picture
-from training.pupil import Pupil, tokenizer
+from training.pupil import Pupil
 from training.scenes import (
     Batches,
     Recipe,
@@ -87,7 +87,7 @@ class Exam:
         """Share of scenes whose own caption is the nearest, clean and under the stated attack."""
         pictures, chance = pictures.float() / 255, torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            texts = net.embed_tokens(tokenizer(net)(captions))
+            texts = net.embed_texts(captions)
             clean = right(net.embed_pictures(pictures), texts)
         own = torch.arange(len(texts))
         moved = attack(net, pictures, texts, own, RADIUS, STEPS, chance)
@@ -127,7 +127,7 @@ def draw_pairs(recipe: Recipe, studio: Studio, n: int) -> tuple[Tensor, list[str
 
 def ask_pairs(net: Pupil, pictures: Tensor, captions: list[str]) -> float:
     """Share of scenes nearer to their own caption than to their near miss's."""
-    texts = net.embed_tokens(tokenizer(net)(captions))
+    texts = net.embed_texts(captions)
     nearness = net.embed_pictures(pictures) @ texts.T
     rows = torch.arange(len(texts))
     return (nearness[rows, rows] > nearness[rows, rows ^ 1]).float().mean().item()
@@ -143,10 +143,9 @@ def on_ground(rgba: NDArray[np.uint8], size: int) -> Tensor:
 
 def prompts(net: Pupil, names: Sequence[str], templates: Sequence[str]) -> Tensor:
     """One unit vector for each name: the mean over the templates; "{}" gives the bare names."""
-    tokenize = tokenizer(net)
     if templates == "{}":
-        return net.embed_tokens(tokenize(list(names)))
-    vectors = [net.embed_tokens(tokenize([t.format(article(n)) for n in names])) for t in templates]
+        return net.embed_texts(list(names))
+    vectors = [net.embed_texts([t.format(article(n)) for n in names]) for t in templates]
     return torch.nn.functional.normalize(torch.stack(vectors).mean(0), dim=-1)
 
 

@@ -77,6 +77,10 @@ class Pupil(nn.Module):
         last = x[torch.arange(len(x)), tokens.argmax(-1)]  # the end token has the highest number
         return F.normalize(last.float() @ clip.text_projection, dim=-1)
 
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        """Texts to unit vectors (n, d)."""
+        return self.embed_tokens(tokenizer(self)(texts))
+
     def lift(self, sentences: Tensor) -> Tensor:
         """The teacher's unit vectors (n, 384) to unit vectors (n, d) of the common space."""
         x = sentences * 5  # entries of about a quarter, a comfortable size for the head
