@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from generators.base import Image
-from guidance import clip_fast
+from guidance import clip_fast, lexicon
 from guidance.calibrate import unrelated_pictures
 
 Embedding = Tensor  # (n, d), unit length
@@ -40,13 +40,16 @@ class Clip:
         mean: Sequence[float],
         std: Sequence[float],
         precision: torch.dtype = torch.float32,
+        readings: Callable[[str], str] = str,
     ) -> None:
         """Freeze a loaded model. `space` names its embedding space: vectors of two do not mix.
 
-        `mean` and `std` of the three colours, as the model was trained with.
+        `mean` and `std` of the three colours, as the model was trained with. `readings`: texts are
+        read as this says.
         """
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.space, self.precision = tokenizer, space, precision
+        self.readings = readings
         side = self.model.visual.image_size
         self.side: int = side if isinstance(side, int) else side[0]  # pixels of a view
         self.tower = clip_fast.arrange(self.model.visual, precision)
@@ -60,7 +63,7 @@ class Clip:
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Embedding:
         """Words -> (n, d), unit length. Words beyond the context are not read: see `unread`."""
-        tokens = self.tokenizer(texts).to(self.device)
+        tokens = self._tokens(texts)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     @torch.no_grad()
@@ -73,7 +76,7 @@ class Clip:
             return self.embed_text(list(texts))
         found = []
         for start in range(0, len(texts), at_once):
-            tokens = self.tokenizer(list(texts[start : start + at_once])).to(self.device)
+            tokens = self._tokens(texts[start : start + at_once])
             longest = int(tokens.argmax(dim=1).max()) + 1  # the mark of the end has the largest id
             features = _reading(self.model, longest).encode_text(tokens[:, :longest])
             found.append(F.normalize(features.float(), dim=-1))
@@ -105,6 +108,9 @@ class Clip:
         return torch.cat(
             [self.embed_image(tile) for tile in tiles.clamp(0, 1).to(self.device).split(4)]
         )
+
+    def _tokens(self, texts: Sequence[str]) -> Tensor:
+        return self.tokenizer([self.readings(text) for text in texts]).to(self.device)
 
     def _channel(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
@@ -154,6 +160,7 @@ def load(
         mean=seen.get("mean", open_clip.OPENAI_DATASET_MEAN),
         std=seen.get("std", open_clip.OPENAI_DATASET_STD),
         precision=precision,
+        readings=lexicon.readings(path),
     )
 
 

@@ -41,6 +41,14 @@ _ROWS = {
     5: tuple(Place(x, y, 0.32) for x, y in ((0.33, 0.3), (0.67, 0.3), *_THREE)),
     6: tuple(Place(x, y, 0.32) for x, y in ((0.18, 0.3), (0.5, 0.3), (0.82, 0.3), *_THREE)),
 }
+# in depth, those behind first
+_CROWD = tuple(
+    Place(x, y, side)
+    for x, y, side in (
+        *((0.19, 0.38, 0.29), (0.81, 0.38, 0.29), (0.5, 0.4, 0.32)),
+        *((0.29, 0.7, 0.4), (0.72, 0.71, 0.4)),
+    )
+)
 _UPON, _UNDER = Place(0.5, 0.3, 0.46), Place(0.5, 0.69, 0.54)  # they touch
 # what a thing may be on without standing on top of it, and what it may look out of
 _GROUNDS = (
@@ -63,15 +71,21 @@ _BETWEEN = {
 }
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6} | {str(n): n for n in _ROWS}
 _MANY = re.compile(rf"(?P<count>{'|'.join(_COUNTS)}) (?P<thing>.+)")
+_FLOCK = re.compile(
+    r"(?:an? |the )?(?:[\w-]+ )?(?:flock|herd|school|shoal|swarm|fleet|colony|litter|group) of "
+    r"(?P<thing>(?!(?:\w+ )?(?:people|men|women|children|kids|friends|girls|boys)\b).+)"
+)
 _GROUND = re.compile(r" (?:on|in|at|against) .+|,.+")
 
 
 def lay_out(text: str) -> Layout | None:
-    """Two things, or two to six of a thing, and where they stand; None for anything else."""
+    """Two things, two to six of a thing, or a crowd of them, and where they stand; or None."""
     words = " ".join(text.casefold().split())
     if (found := _MANY.fullmatch(words)) and _is_named(found["thing"]):
         count = _COUNTS[found["count"]]
         return Layout((found["thing"],) * count, _ROWS[count])
+    if (found := _FLOCK.fullmatch(words)) and _is_named(found["thing"]):
+        return Layout((_GROUND.sub("", found["thing"]),) * len(_CROWD), _CROWD)
     for between, places in _BETWEEN.items():
         for cut in re.finditer(rf" (?:{between}) ", words):
             things = words[: cut.start()], words[cut.end() :]
@@ -112,10 +126,39 @@ _AT_PLACE = re.compile(
 
 def in_known_place(text: str) -> str:
     """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
+    if made := _MADE_OF_MANY.fullmatch(text.casefold()):
+        return _spelled_out(made)
     if (alone := _OPEN_AIR.fullmatch(text.casefold())) and not alone["light"]:
         return _ALONE.get(alone["head"], text)
     found = _AT_PLACE.search(text)
     return f"{text[: found.start()]} {_LIKE[found['word'].casefold()]}" if found else text
+
+
+# what is made of many things -> these
+_PARTS = {
+    "forest": "fir trees", "woods": "fir trees", "woodland": "trees", "grove": "trees",
+    "orchard": "trees", "jungle": "palm trees", "rainforest": "palm trees", "village": "houses",
+}  # fmt: skip
+# how it is -> where they stand
+_WEATHERED = {
+    "snowy": "in the snow", "winter": "in the snow", "snow-covered": "in the snow",
+    "dark": "at night", "moonlit": "at night",
+}  # fmt: skip
+_MADE_OF_MANY = re.compile(
+    r"(?:(?:an?|the) )?(?:(?P<how>(?!(?:in|on|at|of|to|with)\b)[\w-]+) )?"
+    rf"(?P<head>{'|'.join(_PARTS)})(?P<where> (?:in|at|on|by) .+)?(?: under .+)?"
+)
+
+
+def _spelled_out(made: re.Match[str]) -> str:
+    """What is made of many as these, and where: "a snowy forest" is trees in the snow."""
+    how, where = made["how"] or "", (made["where"] or "").strip()
+    if how in _WEATHERED:
+        how, where = "", where or _WEATHERED[how]
+    parts = _PARTS[made["head"]]
+    if how:  # "a birch forest" is of birch trees
+        parts = f"{how} {parts.split()[-1]}"
+    return f"a group of {parts} {where or 'in a meadow'}"
 
 
 # how drafts know a place of which nothing else is said but what is above or about it

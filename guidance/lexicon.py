@@ -1,14 +1,18 @@
-"""Which words a CLIP was taught: of any other it must guess the meaning by how it is written."""
+"""Which words a CLIP was taught, and which it misreads and is to read as others.
+
+Of a word that it was never taught it must guess the meaning by how it is written.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-FILE = "words.txt"  # beside the weights, a word a line; of published CLIPs nobody knows
+WORDS = "words.txt"  # beside the weights, a word a line; of published CLIPs nobody knows
+READINGS = "readings.txt"  # beside the weights: "sheep: ewe", a line each
 
 _WORD = re.compile(r"[^\W\d_]+")
 _PLAIN = re.compile(r"[a-z]{3,}")  # shorter ones are left in peace
@@ -19,7 +23,7 @@ _ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("d", ""), ("ed", "")
 @lru_cache
 def read(folder: Path) -> frozenset[str]:
     """The words that the CLIP of a folder was taught; none when it does not say."""
-    file = folder / FILE
+    file = folder / WORDS
     return frozenset(file.read_text(encoding="utf-8").split()) if file.exists() else frozenset()
 
 
@@ -27,7 +31,7 @@ def write(folder: Path, texts: Iterable[str]) -> None:
     """Leave the words of all texts that a CLIP is taught beside its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     words = sorted({plain for text in texts for _, plain in _words(text)})
-    (folder / FILE).write_text("\n".join(words) + "\n", encoding="utf-8")
+    (folder / WORDS).write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
 def untaught(text: str, taught: frozenset[str], *, typing: bool = False) -> list[str]:
@@ -55,3 +59,42 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 def _forms(word: str) -> set[str]:
     """A word, and all that it may be the plural or the past of."""
     return {word.removesuffix(ending) + rest for ending, rest in _ENDINGS if word.endswith(ending)}
+
+
+# --- how words are read --------------------------------------------------------------------------
+
+# What comes after a thing, not after a word that only belongs to it: "a moon rock" is no moon.
+_AFTER = (
+    r"(?=$|[^\w\s'-]|\s+(?:above|against|and|around|as|at|before|behind|below|beside|by|for|from|in|"
+    r"inside|is|made|near|next|on|or|over|that|through|to|under|wearing|who|with)\b)"
+)
+
+
+class Readings:
+    """What a CLIP would misread in a text is said in words that it knows."""
+
+    def __init__(self, read_as: Mapping[str, str]) -> None:
+        """Each word or group of words, and how it is to be read; the longest that fits counts."""
+        self.read_as = dict(read_as)
+        longest = sorted(map(re.escape, read_as), key=len, reverse=True)
+        self._pattern = re.compile(
+            rf"(?<![\w-])(?:(?P<article>an?) )?(?P<said>{'|'.join(longest)})(?P<many>s?){_AFTER}",
+            re.IGNORECASE,
+        )
+
+    def __call__(self, text: str) -> str:
+        """The same text, as it is to be read; an article goes with its word."""
+        return self._pattern.sub(self._read, text) if self.read_as else text
+
+    def _read(self, found: re.Match[str]) -> str:
+        read = self.read_as[found["said"].casefold()]
+        article = f"{'an' if read[0] in 'aeiou' else 'a'} " if found["article"] else ""
+        return f"{article}{read}{found['many']}"
+
+
+def readings(folder: Path) -> Readings:
+    """How the CLIP of a folder is to read some words; as they stand, when it does not say."""
+    file = folder / READINGS
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    pairs = (line.split(": ", 1) for line in lines if line and not line.startswith("#"))
+    return Readings({said: read for said, read in pairs})

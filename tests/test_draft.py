@@ -155,6 +155,29 @@ def test_things_of_a_kind_do_not_cover_each_other() -> None:
             assert place.side / 2 <= min(place.x, 1 - place.x, place.y, 1 - place.y) + 0.001
 
 
+@pytest.mark.parametrize(
+    ("text", "thing"),
+    [
+        ("a flock of sheep in a meadow", "sheep"),
+        ("the small herd of brown cows", "brown cows"),
+        ("a fleet of ships on the sea", "ships"),
+        ("a group of penguins", "penguins"),
+    ],
+)
+def test_a_crowd_stands_in_depth(text: str, thing: str) -> None:
+    layout = lay_out(text)
+    assert layout
+    assert layout.things == (thing,) * 5
+    assert sorted(layout.places, key=lambda place: place.y) == sorted(
+        layout.places, key=lambda place: place.side
+    )  # what is nearer is larger, and drawn over what is behind
+
+
+@pytest.mark.parametrize("text", ["a group of people", "a flock of the old days", "a school"])
+def test_what_is_no_crowd_of_things_is_left_to_the_memory(text: str) -> None:
+    assert lay_out(text) is None
+
+
 def test_what_is_left_stands_left() -> None:
     ways = ("left of", "right of", "under", "on top of")
     left, right, under, upon = (
@@ -202,6 +225,13 @@ def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None
         ("a lake on a plate", "a lake on a plate"),
         ("a bird on a pole in the air balloon", "a bird on a pole in the air balloon"),
         ("a boat on the sea", "a boat on the sea"),
+        ("a forest", "a group of fir trees in a meadow"),
+        ("A snowy forest", "a group of fir trees in the snow"),
+        ("a birch forest at night", "a group of birch trees at night"),
+        ("a jungle under a blue sky", "a group of palm trees in a meadow"),
+        ("the village in the mountains", "a group of houses in the mountains"),
+        ("a fox in a forest", "a fox in a forest"),
+        ("a forest fire", "a forest fire"),
     ],
 )
 def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None:
@@ -212,7 +242,7 @@ def test_a_place_is_said_in_words_that_drafts_know(text: str, told: str) -> None
     ("text", "alone"),
     [
         ("a green meadow under a blue sky", True),
-        ("a snowy forest", False),  # its ground alone looks like cloth
+        ("a snowy forest", False),  # it is trees in the snow
         ("The sea at night", True),
         ("a boat at sea", False),
         ("cow in field", False),

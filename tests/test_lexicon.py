@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from app.catalog import find
 from app.notes import untaught as told
@@ -14,6 +15,8 @@ from app.stock import home
 from app.tabs.ready import EXAMPLES
 from benchmarks.faithful import questions
 from guidance import lexicon
+from guidance.lexicon import Readings
+from training.splits import load_splits
 
 TAUGHT = frozenset({"cat", "elephant", "dragonfly", "bake", "jump", "cafe", "the"})
 
@@ -60,6 +63,54 @@ def test_the_pocket_clip_knows_what_it_is_measured_with() -> None:
     strange = {word for prompt in prompts for word in lexicon.untaught(prompt, taught)}
     assert strange == {"Aivazovsky", "artstation"}
     assert not [one.prompt for one in EXAMPLES if lexicon.untaught(one.prompt, taught)]
+
+
+# --- how words are read --------------------------------------------------------------------------
+
+READINGS = Readings(
+    {"sheep": "ewe", "moon": "crescent moon", "full moon": "full moon", "pine tree": "fir tree"}
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a sheep", "an ewe"),
+        ("Two pine trees on a hill", "Two fir trees on a hill"),
+        ("A red moon, a Sheep and a cat", "A red crescent moon, an ewe and a cat"),
+        ("a full moon", "a full moon"),
+        ("a moon rock", "a moon rock"),  # no moon
+        ("a sheep-dog", "a sheep-dog"),
+        ("a pine tree's bark", "a pine tree's bark"),
+        ("sheepskin", "sheepskin"),
+        ("", ""),
+    ],
+)
+def test_what_would_be_misread_is_said_in_other_words(text: str, read: str) -> None:
+    assert READINGS(text) == read
+
+
+def test_a_clip_that_says_nothing_of_readings_reads_what_stands_there(tmp_path: Path) -> None:
+    assert lexicon.readings(tmp_path)("a sheep") == "a sheep"
+
+
+def test_the_pocket_clip_reads_a_sheep_as_an_ewe(pocket_models: Any) -> None:
+    clip = pocket_models.clip("pocket")
+    sheep, ewe = clip.embed_text(["a sheep", "an ewe"])
+    assert torch.equal(sheep, ewe)
+    assert torch.equal(clip.embed_phrases(["a sheep"]), clip.embed_phrases(["an ewe"]))
+
+
+def test_each_reading_leads_to_words_that_were_taught_and_to_none_that_is_held_out() -> None:
+    folder = home(find("clip", "pocket"))
+    taught, held_out = lexicon.read(folder), load_splits().names
+    for said, read in lexicon.readings(folder).read_as.items():
+        assert lexicon.untaught(read, taught) == []
+        assert said == read or said not in held_out
+        assert lexicon.readings(folder)(read) == read  # it is said once
+
+
+# --- what people are told ------------------------------------------------------------------------
 
 
 def ask(**given: Any) -> list[str]:
