@@ -75,8 +75,8 @@ class Readings:
 
     def __init__(self, read_as: Mapping[str, str]) -> None:
         """Each word or group of words, and how it is to be read; the longest that fits counts."""
-        self.read_as = dict(read_as)
-        longest = sorted(map(re.escape, read_as), key=len, reverse=True)
+        self.read_as = {**{read: read for read in read_as.values()}, **read_as}
+        longest = sorted(map(re.escape, self.read_as), key=len, reverse=True)
         self._pattern = re.compile(
             rf"(?<![\w-])(?:(?P<article>an?) )?(?P<said>{'|'.join(longest)})(?P<many>s?){_AFTER}",
             re.IGNORECASE,
