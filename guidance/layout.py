@@ -126,8 +126,7 @@ _AT_PLACE = re.compile(
 
 def in_known_place(text: str) -> str:
     """The same with a place that drafts can show: "a duck on a lake" is one on the water."""
-    if made := _MADE_OF_MANY.fullmatch(text.casefold()):
-        return _spelled_out(made)
+    text = _spelled_out(text)
     if (alone := _OPEN_AIR.fullmatch(text.casefold())) and not alone["light"]:
         return _ALONE.get(alone["head"], text)
     found = _AT_PLACE.search(text)
@@ -138,6 +137,7 @@ def in_known_place(text: str) -> str:
 _PARTS = {
     "forest": "fir trees", "woods": "fir trees", "woodland": "trees", "grove": "trees",
     "orchard": "trees", "jungle": "palm trees", "rainforest": "palm trees", "village": "houses",
+    "town": "houses", "city": "office buildings",
 }  # fmt: skip
 # how it is -> where they stand
 _WEATHERED = {
@@ -148,13 +148,22 @@ _MADE_OF_MANY = re.compile(
     r"(?:(?:an?|the) )?(?:(?P<how>(?!(?:in|on|at|of|to|with)\b)[\w-]+) )?"
     rf"(?P<head>{'|'.join(_PARTS)})(?P<where> (?:in|at|on|by) .+)?(?: under .+)?"
 )
+_FIELD = re.compile(
+    r"(?:(?:an?|the) )?(?:\w+ )?(?:field|meadow|garden) (?:of|full of) (?P<of>[\w -]+)"
+)
 
 
-def _spelled_out(made: re.Match[str]) -> str:
+def _spelled_out(text: str) -> str:
     """What is made of many as these, and where: "a snowy forest" is trees in the snow."""
+    if field := _FIELD.fullmatch(text.casefold()):
+        return f"a group of {field['of']} in a meadow"
+    if not (made := _MADE_OF_MANY.fullmatch(text.casefold())):
+        return text
     how, where = made["how"] or "", (made["where"] or "").strip()
     if how in _WEATHERED:
         how, where = "", where or _WEATHERED[how]
+    if made["head"] == "city" and not where:
+        return text  # there are drawings of it
     parts = _PARTS[made["head"]]
     if how:  # "a birch forest" is of birch trees
         parts = f"{how} {parts.split()[-1]}"
