@@ -76,10 +76,10 @@ def untaught(request: Request, *, typing: bool = False) -> Iterator[str]:
     While somebody is `typing`, the last word may not be finished.
     """
     for guide in request.clips:
-        if not (taught := lexicon.read(home(find("clip", guide.name)))):
+        if not (known := lexicon.taught(home(find("clip", guide.name)))):
             continue
         texts = [prompt.text for prompt in pipeline.words(request)]
-        words = [word for text in texts for word in lexicon.untaught(text, taught, typing=typing)]
+        words = [word for text in texts for word in lexicon.untaught(text, known, typing=typing)]
         if words:
             named = _short(", ".join(map(repr, dict.fromkeys(words))))
             yield f"Never taught to {guide.name}, so drawn by guess: {named}."

@@ -21,7 +21,7 @@ _ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("d", ""), ("ed", "")
 
 
 @lru_cache
-def read(folder: Path) -> frozenset[str]:
+def taught(folder: Path) -> frozenset[str]:
     """The words that the CLIP of a folder was taught; none when it does not say."""
     file = folder / WORDS
     return frozenset(file.read_text(encoding="utf-8").split()) if file.exists() else frozenset()
@@ -34,16 +34,16 @@ def write(folder: Path, texts: Iterable[str]) -> None:
     (folder / WORDS).write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
-def untaught(text: str, taught: frozenset[str], *, typing: bool = False) -> list[str]:
+def untaught(text: str, known: frozenset[str], *, typing: bool = False) -> list[str]:
     """The words of a text that were taught in no form, as written, each once.
 
     While somebody is `typing`, the last word may be the beginning of one that was.
     """
     words = list(_words(text))
-    strange = [(word, plain) for word, plain in words if taught.isdisjoint(_forms(plain))]
+    strange = [(word, plain) for word, plain in words if known.isdisjoint(_forms(plain))]
     if typing and strange and strange[-1] == words[-1] and text[-1].isalpha():
         begun = strange[-1][1]
-        if any(word.startswith(begun) for word in taught):
+        if any(word.startswith(begun) for word in known):
             strange.pop()
     return list(dict.fromkeys(word for word, _ in strange))
 

@@ -283,7 +283,7 @@ def test_what_no_model_will_read_is_shown_while_somebody_types(worker: Worker) -
 def test_a_word_that_was_never_taught_is_told_before_it_is_drawn(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guidance.lexicon.read", lambda folder: frozenset({"and", "horse"}))
+    monkeypatch.setattr("guidance.lexicon.taught", lambda folder: frozenset({"and", "horse"}))
     (sentence,) = wording.unread(worker, "a blorptang and a hors", "", "pocket")
     assert sentence.endswith("by guess: 'blorptang'.")  # the other may still be a horse
     assert wording.unread(worker, "a horse and a hors", "", "pocket") == []

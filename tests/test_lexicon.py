@@ -53,12 +53,12 @@ def test_who_types_is_given_time_to_end_a_word(text: str, strange: list[str]) ->
 
 def test_what_is_taught_is_written_beside_the_weights(tmp_path: Path) -> None:
     lexicon.write(tmp_path / "clip", ["a red Horse", "crème brûlée", "an ox"])
-    assert lexicon.read(tmp_path / "clip") == {"red", "horse", "creme", "brulee"}
-    assert lexicon.read(tmp_path) == frozenset()  # of this one nobody knows
+    assert lexicon.taught(tmp_path / "clip") == {"red", "horse", "creme", "brulee"}
+    assert lexicon.taught(tmp_path) == frozenset()  # of this one nobody knows
 
 
 def test_the_pocket_clip_knows_what_it_is_measured_with() -> None:
-    taught = lexicon.read(home(find("clip", "pocket")))
+    taught = lexicon.taught(home(find("clip", "pocket")))
     prompts = [question.prompt for question in questions()]
     strange = {word for prompt in prompts for word in lexicon.untaught(prompt, taught)}
     assert strange == {"Aivazovsky", "artstation"}
@@ -103,7 +103,7 @@ def test_the_pocket_clip_reads_a_sheep_as_an_ewe(pocket_models: Any) -> None:
 
 def test_each_reading_leads_to_words_that_were_taught_and_to_none_that_is_held_out() -> None:
     folder = home(find("clip", "pocket"))
-    taught, held_out = lexicon.read(folder), load_splits().names
+    taught, held_out = lexicon.taught(folder), load_splits().names
     for said, read in lexicon.readings(folder).read_as.items():
         assert lexicon.untaught(read, taught) == []
         assert said == read or said not in held_out
