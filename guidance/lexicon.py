@@ -92,6 +92,7 @@ class Readings:
         return f"{article}{read}{found['many']}"
 
 
+@lru_cache
 def readings(folder: Path) -> Readings:
     """How the CLIP of a folder is to read some words; as they stand, when it does not say."""
     file = folder / READINGS

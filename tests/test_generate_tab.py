@@ -23,6 +23,7 @@ from app.tabs import Studio, curves, generate_parts, making, ready, wording
 from app.tabs.common import Change
 from app.worker import Worker
 from guidance.layout import undress
+from guidance.lexicon import Readings
 from guidance.styles import STYLES, WORDS
 from tests.handlers import watch
 from tests.tiny_worker import OWNER
@@ -278,6 +279,14 @@ def test_what_no_model_will_read_is_shown_while_somebody_types(worker: Worker) -
     )
     assert wording.unread(worker, "a red apple", "", "pocket") == []
     assert wording.unread(worker, "a castle::30" * 10, "", "pocket") == []
+
+
+def test_it_is_told_as_what_a_word_is_read() -> None:
+    read = Readings({"sheep": "ewe", "moon": "crescent moon"})
+    shown = text(wording.understood("a sheep::2 | a <b>cat</b>", "a moon", (), read))
+    assert "a sheep read as an ewe, weight 2" in shown
+    assert "a moon read as a crescent moon" in shown
+    assert shown.count("read as") == 2
 
 
 def test_a_word_that_was_never_taught_is_told_before_it_is_drawn(

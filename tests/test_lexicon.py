@@ -12,6 +12,7 @@ from app.catalog import find
 from app.notes import untaught as told
 from app.request import make_request
 from app.stock import home
+from app.tabs import wording
 from app.tabs.ready import EXAMPLES
 from benchmarks.faithful import questions
 from guidance import lexicon
@@ -99,6 +100,11 @@ def test_the_pocket_clip_reads_a_sheep_as_an_ewe(pocket_models: Any) -> None:
     sheep, ewe = clip.embed_text(["a sheep", "an ewe"])
     assert torch.equal(sheep, ewe)
     assert torch.equal(clip.embed_phrases(["a sheep"]), clip.embed_phrases(["an ewe"]))
+
+
+def test_the_page_knows_how_a_clip_reads() -> None:
+    assert wording.readings("pocket")("a sheep") == "an ewe"
+    assert wording.readings("ViT-B-32-openai")("a sheep") == "a sheep"
 
 
 def test_each_reading_leads_to_words_that_were_taught_and_to_none_that_is_held_out() -> None:

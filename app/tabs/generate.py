@@ -49,7 +49,8 @@ def _connect_words(demo: gr.Blocks, studio: Studio, parts: Parts) -> None:
         unread: list[str] = []
         if worker.done() and not worker.exception():
             unread = wording.unread(worker.result(), prompt, negative, clip)
-        return wording.understood(prompt, negative, unread), wording.style_of(prompt)
+        read = wording.readings(clip)
+        return wording.understood(prompt, negative, unread, read), wording.style_of(prompt)
 
     words = [parts[name] for name in ("prompt", "negative", "clip")]
     gr.on(

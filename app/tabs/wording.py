@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from guidance.layout import undress
@@ -54,15 +54,21 @@ def _bare(wish: str) -> str:
     return wish
 
 
-def understood(prompt: str, negative: str, unread: Sequence[str] = ()) -> str:
-    """What was understood of the words, as markup; `unread`: sentences about what is not read."""
+def understood(
+    prompt: str, negative: str, unread: Sequence[str] = (), read: Callable[[str], str] = str
+) -> str:
+    """What was understood of the words, as markup.
+
+    `unread`: sentences about what is not read. `read`: as what words are read that the CLIP would
+    misread.
+    """
     try:
         wishes = [*parse(prompt), *map(_pushed, parse(negative))]
     except PromptError as error:
         return _warning(str(error))
     if not wishes:
         return ""
-    items = "".join(f"<li>{_told(wish)}</li>" for wish in wishes)
+    items = "".join(f"<li>{_told(wish, read(wish.text))}</li>" for wish in wishes)
     return f"<p>Understood as</p><ul>{items}</ul>{''.join(map(_warning, unread))}"
 
 
@@ -70,8 +76,8 @@ def _pushed(wish: Prompt) -> Prompt:
     return Prompt(wish.text, _PUSH * wish.weight, wish.stop)
 
 
-def _told(wish: Prompt) -> str:
-    """One wish, and how it steers unless that is plain."""
+def _told(wish: Prompt, read: str) -> str:
+    """One wish, as what it is read, and how it steers, unless that is plain."""
     words = f"<b>{html.escape(wish.text)}</b>"
     how = f"weight {wish.weight:g}" if wish.weight != 1 else ""
     if wish.weight < 0:
@@ -79,12 +85,22 @@ def _told(wish: Prompt) -> str:
     if not wish.weight:
         how = "weight 0: it does not steer"
     until = f"until {wish.stop:g} away" if wish.stop is not None else ""
-    told = ", ".join(filter(None, (how, until)))
+    other = f"read as {html.escape(read)}" if read != wish.text else ""
+    told = ", ".join(filter(None, (other, how, until)))
     return f"{words} <i>{told}</i>" if told else words
 
 
 def _warning(sentence: str) -> str:
     return f'<p class="studio-warning">{html.escape(sentence)}</p>'
+
+
+def readings(clip: str) -> Callable[[str], str]:
+    """How a CLIP reads words that it would misread."""
+    from app.catalog import find
+    from app.stock import home
+    from guidance import lexicon
+
+    return lexicon.readings(home(find("clip", clip)))
 
 
 def unread(worker: Worker, prompt: str, negative: str, clip: str) -> list[str]:
