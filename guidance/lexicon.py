@@ -87,7 +87,10 @@ class Readings:
         return self._pattern.sub(self._read, text) if self.read_as else text
 
     def _read(self, found: re.Match[str]) -> str:
-        read = self.read_as[found["said"].casefold()]
+        said = found["said"].casefold()
+        read = self.read_as[said]
+        if read == said:
+            return found.group()
         article = f"{'an' if read[0] in 'aeiou' else 'a'} " if found["article"] else ""
         return f"{article}{read}{found['many']}"
 

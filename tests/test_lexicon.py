@@ -79,7 +79,7 @@ READINGS = Readings(
         ("a sheep", "an ewe"),
         ("Two pine trees on a hill", "Two fir trees on a hill"),
         ("A red moon, a Sheep and a cat", "A red crescent moon, an ewe and a cat"),
-        ("a full moon", "a full moon"),
+        ("A Full Moon", "A Full Moon"),
         ("a moon rock", "a moon rock"),  # no moon
         ("a sheep-dog", "a sheep-dog"),
         ("a pine tree's bark", "a pine tree's bark"),
