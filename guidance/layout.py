@@ -151,10 +151,13 @@ _MADE_OF_MANY = re.compile(
 _FIELD = re.compile(
     r"(?:(?:an?|the) )?(?:\w+ )?(?:field|meadow|garden) (?:of|full of) (?P<of>[\w -]+)"
 )
+_HIGH_LAKE = re.compile(r"(?:(?:an?|the) )?(?:\w+ )?(?:mountain|alpine) lake")
 
 
 def _spelled_out(text: str) -> str:
     """What is made of many as these, and where: "a snowy forest" is trees in the snow."""
+    if _HIGH_LAKE.fullmatch(text.casefold()):
+        return "a lake in the mountains"  # of which the mountains are drawn
     if field := _FIELD.fullmatch(text.casefold()):
         return f"a group of {field['of']} in a meadow"
     if not (made := _MADE_OF_MANY.fullmatch(text.casefold())):

@@ -217,6 +217,8 @@ def test_a_style_is_read_and_left_out(text: str, style: str, thing: str) -> None
         ("an astronaut on the moon", "an astronaut in outer space"),
         ("the moon", "the moon"),
         ("a lake", "the sea"),
+        ("a calm mountain lake", "a lake in the mountains"),
+        ("a duck on a mountain lake", "a duck on the water"),
         ("a calm sea under a grey sky", "the sea"),
         ("a green meadow under a blue sky", "a green meadow"),
         ("a lake at sunset", "a lake at sunset"),  # the sunset is what drafts know
