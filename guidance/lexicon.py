@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from open_clip.tokenizer import SimpleTokenizer
+
 WORDS = "words.txt"  # beside the weights, a word a line; of published CLIPs nobody knows
 READINGS = "readings.txt"  # beside the weights: "sheep: ewe", a line each
 
@@ -21,17 +23,30 @@ _ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("d", ""), ("ed", "")
 
 
 @lru_cache
+def common() -> frozenset[str]:
+    """Words that are common enough to be one token of CLIP's."""
+    tokens = SimpleTokenizer().encoder
+    words = (token.removesuffix("</w>") for token in tokens if token.endswith("</w>"))
+    return frozenset(filter(_PLAIN.fullmatch, words))
+
+
+@lru_cache
 def taught(folder: Path) -> frozenset[str]:
     """The words that the CLIP of a folder was taught; none when it does not say."""
     file = folder / WORDS
-    return frozenset(file.read_text(encoding="utf-8").split()) if file.exists() else frozenset()
+    if not file.exists():
+        return frozenset()
+    return common().union(file.read_text(encoding="utf-8").split())
 
 
 def write(folder: Path, texts: Iterable[str]) -> None:
-    """Leave the words of all texts that a CLIP is taught beside its weights."""
+    """Leave the words of all texts that a CLIP is taught beside its weights, but for common ones.
+
+    Those are taught to all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    words = sorted({plain for text in texts for _, plain in _words(text)})
-    (folder / WORDS).write_text("\n".join(words) + "\n", encoding="utf-8")
+    words = {plain for text in texts for _, plain in _words(text)} - common()
+    (folder / WORDS).write_text("\n".join(sorted(words)) + "\n", encoding="utf-8")
 
 
 def untaught(text: str, known: frozenset[str], *, typing: bool = False) -> list[str]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from guidance.instruct import COLOURS
+from guidance.lexicon import common
 from guidance.styles import WORDS
 from training.captions import FRAMES
 from training.course import Course, Report, State, adamw, pace, set_rates
@@ -31,7 +32,7 @@ from training.pupil import Pupil, tokenizer
 from training.scenes import Batches
 from training.settings import PHRASES
 from training.teacher import Teacher, encode_many
-from training.words import FORMS, ICON_SETS, Sense, collect_texts, common, form, put, senses
+from training.words import FORMS, ICON_SETS, Sense, collect_texts, form, put, senses
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from guidance.lexicon import common
 from training.captions import COLOURS, PAINTS, article, choose
 from training.data import Library, Picture
 from training.settings import PHRASES
@@ -160,11 +161,6 @@ def collect_texts(library: Library, seed: int, variants: int = 40_000) -> list[s
     return sorted({*own, *nouns, *glosses, *common(), *made, *SYNONYMS, *COLOURS})
 
 
-def common() -> set[str]:
-    """Words that are common enough to be one token."""
-    return {w for w in map(spoken, SimpleTokenizer().encoder) if re.fullmatch(r"[a-z]{3,}", w)}
-
-
 def vary(rng: np.random.Generator, thing: str) -> str:
     """Put a thing into one of the captions' forms."""
     return put(thing, form(rng))
@@ -185,11 +181,6 @@ def form(rng: np.random.Generator) -> str:
 def put(thing: str, form: str) -> str:
     """Put a thing into a form."""
     return form.format(thing, a=article(thing))
-
-
-def spoken(token: str) -> str:
-    """The text of a BPE token that ends a word; '' for pieces from within words."""
-    return token.removesuffix("</w>") if token.endswith("</w>") else ""
 
 
 def token_table(teacher: Teacher, width: int) -> Tensor:
