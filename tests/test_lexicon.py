@@ -54,9 +54,7 @@ def test_who_types_is_given_time_to_end_a_word(text: str, strange: list[str]) ->
 
 def test_what_is_taught_is_written_beside_the_weights(tmp_path: Path) -> None:
     lexicon.write(tmp_path / "clip", ["a red Horse", "crème brûlée", "a quokka", "an ox"])
-    assert (
-        tmp_path / "clip" / "words.txt"
-    ).read_text() == "brulee\nquokka\n"  # rest: common
+    assert (tmp_path / "clip" / "words.txt").read_text() == "brulee\nquokka\n"  # rest: common
     assert {"red", "horse", "creme", "brulee", "quokka"} <= lexicon.taught(tmp_path / "clip")
     assert "ox" not in lexicon.taught(tmp_path / "clip")
     assert lexicon.taught(tmp_path) == frozenset()  # of this one nobody knows
