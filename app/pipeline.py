@@ -124,7 +124,8 @@ def run(
         drafted = draft(request, models, generator.factor, inputs) if is_drafted(request) else None
         descent = plan_descent(request, generator.factor, drafted)
         if stage and request.edit:
-            generator = held = stage.hold(generator, request.edit, request.seed)
+            device = clips[request.clips[0].name].device
+            generator = held = stage.hold(generator, request.edit, request.seed, device)
             latent = held.first
         elif resume:
             latent = resume.latent

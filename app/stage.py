@@ -64,10 +64,11 @@ class Stage:
         mask = torch.from_numpy(self._crop(self.movable).astype(np.float32) / 255)[None, None]
         return F.interpolate(mask, self.size, mode="area")
 
-    def hold(self, generator: Generator, edit: Edit, seed: int) -> Held:
+    def hold(self, generator: Generator, edit: Edit, seed: int, device: torch.device) -> Held:
         """The generator, held to what may change; a recolouring moves colours and nothing else."""
-        moved = Chroma(self.retouched) if edit.kind == "recolour" else generator
-        return Held(moved, self.retouched, self.freedom, seed)
+        guess, freedom = self.retouched.to(device), self.freedom.to(device)
+        moved = Chroma(guess) if edit.kind == "recolour" else generator
+        return Held(moved, guess, freedom, seed)
 
     def paste(self, image: Image) -> Pixels:
         """Put the loop's picture of the window, (1, 3, *size), back: (h, w, 3).

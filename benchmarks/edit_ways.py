@@ -134,15 +134,15 @@ def _as(kind: type[Stage]) -> Callable[[Stage], Stage]:
 class _Shapeless(Stage):
     """A recolouring may move lightness and edges too."""
 
-    def hold(self, generator: Generator, edit: Edit, seed: int) -> Held:
-        return Held(generator, self.retouched, self.freedom, seed)
+    def hold(self, generator: Generator, edit: Edit, seed: int, device: torch.device) -> Held:
+        return Held(generator, self.retouched.to(device), self.freedom.to(device), seed)
 
 
 class _Lossy(Stage):
     """What the generator cannot reproduce is lost where the picture may change."""
 
-    def hold(self, generator: Generator, edit: Edit, seed: int) -> Held:
-        held = super().hold(generator, edit, seed)
+    def hold(self, generator: Generator, edit: Edit, seed: int, device: torch.device) -> Held:
+        held = super().hold(generator, edit, seed, device)
         held.residual = torch.zeros_like(held.residual)
         return held
 

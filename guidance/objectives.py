@@ -176,7 +176,7 @@ class Turn:
     def __call__(self, image: Image) -> Loss:
         """(1, 3, h, w) -> the loss."""
         drawn = self.views.draw((image.shape[-2], image.shape[-1]))
-        before = F.interpolate(self.before, image.shape[-2:], mode="area")
+        before = F.interpolate(self.before.to(image), image.shape[-2:], mode="area")
         with torch.no_grad():
             old = self.views.show(before, drawn).split(self.chunk)
             starts = iter([self.clip.embed_image(views) for views in old])

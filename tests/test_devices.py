@@ -1,17 +1,26 @@
-"""Every device gives the gradients that the CPU gives."""
+"""Every device gives what the CPU gives; for a GPU a stand-in answers where there is none."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from app import editing, pipeline, planner
+from app.images import Pixels
+from app.models import Models
+from app.request import make_request
 from generators import vqgan
 from guidance import clip
 from guidance.augment import Views
 from guidance.objectives import Match, Target
+from tests.elsewhere import elsewhere
+from tests.test_editing import propose
+from tests.test_pipeline import HASH, SMALL, SOUND, given_inputs
 
 HERE = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
 
@@ -36,3 +45,69 @@ def test_the_gradient_is_the_cpus(device: str, tiny_vqgan: Path, tiny_clip: Path
     theirs = gradient("cpu", tiny_vqgan, tiny_clip)
     assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
     assert ours.norm() / theirs.norm() == pytest.approx(1, abs=0.01)
+
+
+PICTURE = {"sha256": HASH}
+ASKED: dict[str, dict[str, Any]] = {
+    "words": {"prompt": "a red apple on a blue background"},
+    "in halves": {"precision": "bfloat16"},
+    "a sound": {"sounds": (SOUND,)},
+    "a picture": {"prompt": "a boat | fog::-1", "pictures": (PICTURE,), "start": "codes"},
+    "to begin with": {"init": PICTURE, "init_noise": 0.3, "ema": 0.9},
+    "a direction": {"init": PICTURE, "distance": "directional", "before": "a house"},
+    "from coarse to fine": {"coarse_to_fine": True, "steps": 4, "start": "fractal"},
+    "pixels": {"generator": "pixels"},
+    "fourier": {"generator": "fourier", "init": PICTURE},
+    "pyramid": {"generator": "pyramid", "init": PICTURE},
+    "all augmentations": {
+        "augment": ("Af", "Pe", "Ro", "Hf", "Ji", "Sh", "Et", "Ts", "Cr", "Er", "Re", "Gn")
+    },
+    "all regularisers": {
+        "regularise": {"text_off": 0.1, "smoothness": 0.1, "symmetry": 0.2, "palette": 0.3},
+        "palette": ("#ff0000", "#00ff00"),
+    },
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_on_a_gpu_the_same_request_gives_the_same_picture(what: str, pocket_models: Models) -> None:
+    small = {**SMALL, "generator": "pocket", "width": 64, "height": 64, "views": 6}
+    request = make_request({**small, **ASKED[what]})
+
+    def make(models: Models) -> tuple[Tensor, int | None]:
+        *_, last = pipeline.run(request, models, given_inputs())
+        pictures = [last.image, 1 - last.image, last.image.flip(-1)]
+        return last.settled().cpu(), pipeline.best(request, models, pictures)
+
+    with elsewhere():
+        ours, chosen = make(Models("cuda"))
+    theirs, best = make(pocket_models)
+    assert (ours - theirs).abs().max() < (0.02 if request.precision == "float32" else 0.1)
+    assert chosen == best
+
+
+def test_what_was_begun_on_the_cpu_goes_on_on_a_gpu(pocket_models: Models) -> None:
+    request = make_request({**SMALL, "generator": "pocket", "steps": 4})
+    whole = list(pipeline.run(request, pocket_models, given_inputs()))
+    begun = next(pipeline.run(request, pocket_models, given_inputs())).snapshot()
+    with elsewhere():
+        there = begun.to("cuda")
+        *_, last = pipeline.run(request, Models("cuda"), given_inputs(), resume=there)
+        ours = last.settled().cpu()
+    assert (ours - whole[-1].settled()).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("words", ["green", "as a pencil drawing", "replace it with a cat"])
+def test_on_a_gpu_the_same_edit_gives_the_same_picture(words: str, pocket_models: Models) -> None:
+    def make(models: Models) -> Pixels:
+        proposal = propose(models.clip("pocket", "float32"), words)
+        order = editing.order(proposal, quality="draft", seed=7, steps=3)
+        asked = {"chunk": 4, "threads": 2, "precision": "float32"}
+        request = order.requests[0].model_copy(update=asked)
+        *_, last = planner.make(request, models, order.inputs)
+        return last.pixels()
+
+    with elsewhere():
+        ours = make(Models("cuda"))
+    theirs = make(pocket_models)
+    assert np.abs(ours.astype(int) - theirs).max() <= 3  # grey levels

@@ -77,7 +77,7 @@ def _sound(seed: int) -> Wave:
     return (0.3 * np.sin(2 * np.pi * 300 * (1 + seed) * time)).astype(np.float32)
 
 
-def _inputs(models: Tiny) -> Inputs:
+def given_inputs() -> Inputs:
     pictures = {
         digest: torch.rand(1, 3, 40, 60, generator=torch.Generator().manual_seed(seed))
         for seed, digest in enumerate([HASH, OTHER])
@@ -87,7 +87,7 @@ def _inputs(models: Tiny) -> Inputs:
 
 
 def _picture(models: Tiny, **given: Any) -> torch.Tensor:
-    *_, last = pipeline.run(make_request({**SMALL, **given}), models, _inputs(models))
+    *_, last = pipeline.run(make_request({**SMALL, **given}), models, given_inputs())
     return last.image
 
 
@@ -96,7 +96,7 @@ def test_the_same_request_gives_the_same_picture(models: Tiny) -> None:
 
 
 def _first(models: Tiny, **given: Any) -> torch.Tensor:
-    run = pipeline.run(make_request({**SMALL, **given}), models, _inputs(models))
+    run = pipeline.run(make_request({**SMALL, **given}), models, given_inputs())
     return next(run).image
 
 
@@ -147,7 +147,7 @@ def test_an_image_target_does_not_depend_on_the_seed_or_the_state_of_chance(mode
     def goals(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         request = make_request({**SMALL, "seed": seed, "pictures": ({"sha256": HASH},)})
-        found = pipeline.targets(request, models.seer, _inputs(models))
+        found = pipeline.targets(request, models.seer, given_inputs())
         return torch.cat([target.embedding for target in found])
 
     assert torch.equal(goals(1), goals(2))
@@ -160,7 +160,7 @@ def test_words_pictures_and_embeddings_become_targets_with_their_weights(models:
         "pictures": ({"sha256": HASH, "weight": 0.5, "stop": 0.2, "name": "cat.png"},),
         "embeddings": ({"sha256": HASH, "space": "pocket", "name": "rain"},),
     })  # fmt: skip
-    found = pipeline.targets(request, models.seer, _inputs(models))
+    found = pipeline.targets(request, models.seer, given_inputs())
     assert [(target.name, target.weight, target.stop) for target in found] == [
         ("a fox", 2, None), ("fog", -1, None), ("blur", -0.5, None),
         ("written text, letters, a caption, a watermark", -0.1, None),
@@ -205,7 +205,7 @@ def test_a_sound_becomes_a_target_in_its_place_with_its_weight_and_stop(models: 
         "sounds": ({**SOUND, "weight": 0.5, "stop": 0.2}, {"sha256": OTHER, "weight": -1.0}),
         "embeddings": ({"sha256": HASH, "space": "pocket", "name": "rain"},),
     })  # fmt: skip
-    inputs = pipeline.listen(request, models, _inputs(models))
+    inputs = pipeline.listen(request, models, given_inputs())
     found = pipeline.targets(request, models.seer, inputs)
     assert [(target.name, target.weight, target.stop) for target in found] == [
         ("a fox", 1, None), ("rain", 1, None), ("dog.wav", 0.5, 0.2), ("sound", -1, None),
@@ -217,7 +217,7 @@ def test_a_sound_becomes_a_target_in_its_place_with_its_weight_and_stop(models: 
 
 def test_a_sound_pulls_beside_words_and_both_losses_are_to_be_seen(models: Tiny) -> None:
     request = make_request({**SMALL, "sounds": (SOUND,)})
-    first = next(pipeline.run(request, models, _inputs(models)))
+    first = next(pipeline.run(request, models, given_inputs()))
     assert set(first.losses) == {"a fox", "dog.wav", "pull to the start"}
     assert not torch.equal(_picture(models, start="flat"), _picture(models, **_by(start="flat")))
 
@@ -317,12 +317,12 @@ def test_one_sound_may_be_heard_by_two(models: Tiny) -> None:
     """What each heard is kept apart, although the sound is the same."""
     both = (SOUND, {**SOUND, "encoder": "wav2clip"})
     request = make_request({**SMALL, "sounds": both})
-    assert len(pipeline.listen(request, models, _inputs(models)).embeddings) == 1 + 2
+    assert len(pipeline.listen(request, models, given_inputs()).embeddings) == 1 + 2
     assert [kind for kind, _ in pipeline.networks(request)].count("sound") == 2
 
 
 def test_without_sounds_nobody_listens(models: Tiny) -> None:
-    inputs = _inputs(models)
+    inputs = given_inputs()
     assert pipeline.listen(make_request(SMALL), models, inputs) is inputs
 
 
@@ -335,10 +335,10 @@ def test_a_missing_picture_is_asked_for_by_name(models: Tiny) -> None:
 
 def test_a_picture_to_start_from_is_where_it_starts(models: Tiny) -> None:
     request = make_request({**SMALL, "init": {"sha256": HASH}})
-    first = next(pipeline.run(request, models, _inputs(models)))
-    assert torch.equal(first.image, pipeline.fit(_inputs(models).pictures[HASH], (32, 32)))
+    first = next(pipeline.run(request, models, given_inputs()))
+    assert torch.equal(first.image, pipeline.fit(given_inputs().pictures[HASH], (32, 32)))
     noisy = make_request({**SMALL, "init": {"sha256": HASH}, "init_noise": 0.5})
-    assert not torch.equal(first.image, next(pipeline.run(noisy, models, _inputs(models))).image)
+    assert not torch.equal(first.image, next(pipeline.run(noisy, models, given_inputs())).image)
 
 
 def test_a_size_goes_to_the_nearest_the_generator_can_make() -> None:
