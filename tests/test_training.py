@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from tests.elsewhere import elsewhere, learns_the_same_there
 from tests.pupils import TINY, teach
 from training import captions, clip, course, measure, pupil, scenes, splits, words
 from training.data import Library, Picture, clean_title, is_text, is_variant
@@ -350,6 +351,43 @@ def test_a_resumed_training_is_the_same(
     assert rest.step == whole.step == 8
 
 
+def test_on_a_gpu_it_learns_the_same(
+    library: Library, lessons: clip.Lessons, tmp_path: Path
+) -> None:
+    def train(device: str) -> course.State:
+        plan = replace(PLAN, steps=4, device=device)
+        state = begin(plan)
+        clip.train(plan, state, Twelve(library), teach, lessons, tmp_path)
+        return state
+
+    learns_the_same_there(train)
+
+
+def test_what_was_begun_here_goes_on_on_a_gpu_and_the_other_way(
+    library: Library, lessons: clip.Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "halves_are_fast", lambda device: False)
+
+    def train(device: str, steps: int) -> course.State:
+        plan = replace(PLAN, steps=steps, device=device)
+        state = begin(plan)
+        if steps > 2:
+            state.resume(tmp_path / "checkpoint.pt")
+        clip.train(plan, state, Twelve(library), teach, lessons, tmp_path)
+        return state
+
+    def in_two(first: str, then: str) -> dict[str, torch.Tensor]:
+        train(first, 2)
+        return train(then, 4).result().state_dict()
+
+    here = in_two("cpu", "cpu")
+    with elsewhere():
+        moved = [in_two("cpu", "cuda"), in_two("cuda", "cpu")]
+    for weights in moved:
+        for name, ours in weights.items():
+            torch.testing.assert_close(ours, here[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_the_exported_folder_is_an_open_clip_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = pupil.Pupil(TINY).eval()
@@ -384,5 +422,5 @@ def test_trains_in_halves_only_where_the_processor_multiplies_them(
 ) -> None:
     """Without native bfloat16 a step of the VQGAN took 14 s instead of one."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    with course.in_half():
+    with course.in_half(torch.ones(1)):
         assert torch.nn.functional.linear(torch.ones(1, 4), torch.ones(2, 4)).dtype == kind

@@ -19,6 +19,7 @@ from guidance import draft as drafting
 from guidance import judge as judging
 from guidance import styles
 from guidance.judge import Network
+from tests.elsewhere import learns_the_same_there
 from training import __main__ as command
 from training import course, draft, examiner, judge, scenes, vqgan
 from training.captions import COLOURS
@@ -104,6 +105,18 @@ def test_a_resumed_vqgan_is_the_same(
     vqgan.train(plan, rest, crops, tmp_path / "half", features)
     for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_on_a_gpu_the_vqgan_learns_the_same(
+    crops: vqgan.Crops, features: Features, tmp_path: Path
+) -> None:
+    def train(device: str) -> course.State:
+        plan = replace(CODING, steps=12, device=device)
+        state = coder(plan)
+        vqgan.train(plan, state, crops, tmp_path, copy.deepcopy(features))
+        return state
+
+    learns_the_same_there(train)
 
 
 def test_k_means_finds_the_heaps() -> None:
@@ -257,6 +270,18 @@ def test_a_resumed_draft_is_the_same(
         assert torch.equal(a, b)
 
 
+def test_on_a_gpu_the_draft_learns_the_same(
+    remembered: drafting.Network, album: draft.Album, features: Features, tmp_path: Path
+) -> None:
+    def train(device: str) -> course.State:
+        plan, memory = replace(DRAWING, steps=4, device=device), copy.deepcopy(remembered)
+        state, few = cleaning(memory, plan), draft.Recollections(album, plan)
+        draft.train(plan, state, memory, few, tmp_path, copy.deepcopy(features))
+        return state
+
+    learns_the_same_there(train)
+
+
 def test_the_exported_draft_draws_the_same(remembered: drafting.Network, tmp_path: Path) -> None:
     draft.export(remembered, tmp_path, "pocket")
     loaded = drafting.load(tmp_path)
@@ -308,7 +333,32 @@ def test_the_examiner_learns_resumes_and_comes_back(library: Library, tmp_path: 
     assert torch.cosine_similarity(ours, theirs).min() > 0.99
 
 
+def test_on_a_gpu_the_examiner_learns_the_same(library: Library, tmp_path: Path) -> None:
+    def train(device: str) -> course.State:
+        plan = examiner.Plan(steps=3, batch=6, workers=0, device=device)
+        torch.manual_seed(0)
+        state = examiner.new_state(examiner.Examiner("test_efficientnet", 32), plan)
+        batches = scenes.Batches(scenes.Studio(library, 32, variants=1), plan.batch, seed=0)
+        examiner.train(plan, state, batches, tmp_path)
+        return state
+
+    learns_the_same_there(train)
+
+
 # --- Judge ------------------------------------------------------------------------------------
+
+
+def test_on_a_gpu_the_judge_learns_the_same(library: Library, tmp_path: Path) -> None:
+    def train(device: str) -> course.State:
+        plan = judge.Plan(steps=3, batch=6, workers=0, device=device)
+        torch.manual_seed(0)
+        pupil = judge.Pupil(Network(embed(["a"]).shape[1], "test_efficientnet"))
+        state = judge.new_state(pupil, plan)
+        batches = scenes.Batches(scenes.Studio(library, 32, variants=1), plan.batch, seed=0)
+        judge.train(plan, state, batches, embed, tmp_path)
+        return state
+
+    learns_the_same_there(train)
 
 
 def test_the_judge_learns_resumes_and_comes_back(library: Library, tmp_path: Path) -> None:
@@ -431,6 +481,26 @@ def test_everything_is_trained_in_turn_and_nothing_twice(tmp_path: Path, apart: 
     for name in ("vqgan", "draft", "sound", "judge"):
         assert (tmp_path / "weights" / name / "weights").read_text() == name
     assert (tmp_path / "weights" / "clip" / "weights").read_text() == "vocabulary"
+
+
+def test_all_are_trained_where_it_was_asked_for(
+    tmp_path: Path, apart: Apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert train_all(tmp_path, "--device", "cuda", "--workers", "8") == 0
+    assert {(args.device, args.workers) for args in apart.called} == {("cuda", 8)}
+
+
+def test_without_a_gpu_none_is_trained_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        command.read_command(["clip", "--device", "cuda"])
+    assert "PyTorch finds no GPU here" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.read_command(["clip", "--device", "mps"])
+    assert "there are cpu and cuda" in capsys.readouterr().err
 
 
 def test_two_are_trained_at_a_time_and_each_waits_for_what_it_reads_by(

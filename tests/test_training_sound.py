@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from guidance import audio_net
 from guidance.audio import LABELS
 from guidance.audio_net import Ear, Network
+from tests.elsewhere import learns_the_same_there
 from tests.pupils import TINY
 from training import pupil, recordings, sound
+from training.course import State
 from training.data import Library, Picture
 from training.recordings import SPEECH, Recording, qt_resource
 from training.sound import LENGTH, Album, Goals, Lessons, Plan, Wave
@@ -337,6 +339,17 @@ def test_a_training_that_goes_on_is_the_one_that_never_stopped(
         late.step += 1
     weights = zip(whole.mean.parameters(), late.mean.parameters(), strict=True)
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in weights)
+
+
+def test_on_a_gpu_it_learns_the_same(goals: Goals, tmp_path: Path) -> None:
+    def train(device: str) -> State:
+        plan = Plan(steps=3, batch=4, workers=0, device=device)
+        state = sound.new_state(small(), plan)
+        lessons = Lessons(sound.collect(two_labels(), 0, 0), goals.labels, plan)
+        sound.train(plan, state, lessons, goals, tmp_path)
+        return state
+
+    learns_the_same_there(train)
 
 
 def test_the_loss_is_least_where_it_should_be(goals: Goals) -> None:

@@ -1,5 +1,6 @@
 """More words for a trained CLIP: what they lead to, what stays, and that the tower learns them."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.elsewhere import learns_the_same_there
 from tests.pupils import TINY, teach
 from training import course, pupil, scenes, vocabulary, words
 from training.data import Library, Picture
@@ -188,3 +190,13 @@ def test_a_resumed_vocabulary_is_the_same(
     vocabulary.train(plan, rest, before, lessons, tmp_path / "half")
     for a, b in zip(whole.net.parameters(), rest.net.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_on_a_gpu_it_learns_the_same(
+    lessons: vocabulary.Lessons, before: pupil.Pupil, tmp_path: Path
+) -> None:
+    def train(device: str) -> course.State:
+        plan = replace(PLAN, steps=3, device=device)
+        return trained(lessons, copy.deepcopy(before), plan, tmp_path)
+
+    learns_the_same_there(train)

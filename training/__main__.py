@@ -44,10 +44,17 @@ P = TypeVar("P", bound=Course)
 
 
 def begin_course(kind: type[P], args: argparse.Namespace) -> P:
-    """Set threads and chance, and say how long and how to train."""
+    """Set threads and chance, and say how long, how and where to train."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    return kind(minutes=args.minutes, steps=args.steps, seed=args.seed, report_minutes=args.report)
+    return kind(
+        minutes=args.minutes,
+        steps=args.steps,
+        seed=args.seed,
+        report_minutes=args.report,
+        workers=args.workers,
+        device=args.device,
+    )
 
 
 def prepare_lessons(
@@ -101,8 +108,9 @@ def train_clip(args: argparse.Namespace) -> None:
     exam = Exam(library)
 
     def report() -> dict[str, float]:
-        export(state.mean, args.out / "clip")
-        return exam.ask(state.mean)
+        kept = state.result()
+        export(kept, args.out / "clip")
+        return exam.ask(kept)
 
     scenes = Batches(Studio(shown, 96), plan.batch, args.seed)
     clip.train(plan, state, scenes, teacher, lessons, args.out, report)
@@ -124,8 +132,9 @@ def train_vocabulary(args: argparse.Namespace) -> None:
     exam = Exam(library)
 
     def report() -> dict[str, float]:
-        export(state.mean, args.out / "vocabulary")
-        return exam.ask(state.mean)
+        kept = state.result()
+        export(kept, args.out / "vocabulary")
+        return exam.ask(kept)
 
     scenes = Batches(Studio(shown, 32, variants=1), plan.captions, args.seed)  # for their captions
     lessons = vocabulary.Lessons(thesaurus, constant, scenes, plan)
@@ -142,9 +151,10 @@ def train_vqgan(args: argparse.Namespace) -> None:
     exam = vqgan.Exam(library)
 
     def report() -> dict[str, float]:
-        vqgan.export(state.mean, args.out / "vqgan")
-        exam.sheet(state.mean).save(args.out / "sheet.png")
-        return exam.ask(state.mean)
+        kept = state.result()
+        vqgan.export(kept, args.out / "vqgan")
+        exam.sheet(kept).save(args.out / "sheet.png")
+        return exam.ask(kept)
 
     shown = Studio(library.part(lambda p: not p.held_out), 128)
     vqgan.train(
@@ -185,7 +195,7 @@ def train_draft(args: argparse.Namespace) -> None:
     asked_as = draft.embed_all(asked, embed)
 
     def report() -> dict[str, float]:
-        kept = copy.deepcopy(net)
+        kept = copy.deepcopy(net).cpu()
         kept.clean.load_state_dict(state.mean.state_dict())
         draft.export(kept, args.out / "draft", "pocket")
         draft.sheet(kept, embed, draft.SHOWN).save(args.out / "sheet.png")
@@ -209,8 +219,9 @@ def train_judge(args: argparse.Namespace) -> None:
     sheets = Exam(library).scenes
 
     def report() -> dict[str, float]:
-        judge.export(state.mean, args.out / "judge", "pocket")
-        return judge.ask(state.mean, sheets, embed)
+        kept = state.result()
+        judge.export(kept, args.out / "judge", "pocket")
+        return judge.ask(kept, sheets, embed)
 
     shown = Studio(library.part(lambda p: not p.held_out), SIDE)
     judge.train(plan, state, Batches(shown, plan.batch, args.seed), embed, args.out, report)
@@ -229,8 +240,9 @@ def train_examiner(args: argparse.Namespace) -> None:
     questions = Batches(studio, 100, seed=args.seed + 1)
 
     def report() -> dict[str, float]:
-        examiner.export(state.mean, args.out / "examiner")
-        return {"caption_of_100": examiner.ask(state.mean, [questions[i] for i in range(3)])}
+        kept = state.result()
+        examiner.export(kept, args.out / "examiner")
+        return {"caption_of_100": examiner.ask(kept, [questions[i] for i in range(3)])}
 
     scenes = Batches(studio, plan.batch, args.seed)
     examiner.train(plan, state, scenes, args.out, report)
@@ -250,8 +262,9 @@ def train_sound(args: argparse.Namespace) -> None:
     asked = sound.questions(album, recordings.tested_on(args.cache), plan.seed)
 
     def report() -> dict[str, float]:
-        sound.export(state.mean, args.out / "sound", "pocket", goals.labels, args.without)
-        return sound.answers(state.mean, goals, asked)
+        kept = state.result()
+        sound.export(kept, args.out / "sound", "pocket", goals.labels, args.without)
+        return sound.answers(kept, goals, asked)
 
     lessons = sound.Lessons(album, goals.labels, plan)
     sound.train(plan, state, lessons, goals, args.out, report)
@@ -280,6 +293,7 @@ def train_in_turn(args: argparse.Namespace, name: str, before: Future[None] | No
     if not (place / "done").exists():
         words = ["--cache", str(args.cache), name, "--out", str(place)]
         words += ["--minutes", str(args.share * MINUTES[name]), "--threads", str(args.threads)]
+        words += ["--device", args.device, "--workers", str(args.workers)]
         words += ["--resume"] if (place / "checkpoint.pt").exists() else []
         if name in READERS:
             words += ["--clip", str(args.out / READERS[name] / READERS[name])]
@@ -343,6 +357,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     task.add_argument("--weights", type=Path, default=Path("weights"), help="where results go")
     task.add_argument("--share", type=float, default=1.0, help="of each training's time")
     task.add_argument("--threads", type=int, default=2, help="CPU threads of each training")
+    add_places(task)
     task.add_argument("--together", type=int, default=1, help="so many trainings at a time")
     tasks.add_parser("data", help="fetch and render all pictures")
     for name, minutes, what in TRAININGS:
@@ -352,6 +367,7 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
         task.add_argument("--steps", type=int, default=0, help="length in steps, not minutes")
         task.add_argument("--report", type=float, default=10.0, help="minutes between measurements")
         task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
+        add_places(task)
         task.add_argument("--seed", type=int, default=0)
         task.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
         if name == "clip":
@@ -374,6 +390,25 @@ def read_command(arguments: list[str] | None) -> argparse.Namespace:
     task.add_argument("--weights", type=Path, default=Path("weights/clip"), help="its folder")
     task.add_argument("--threads", type=int, default=2, help="CPU threads; 1 on a busy machine")
     return parser.parse_args(arguments)
+
+
+def add_places(task: argparse.ArgumentParser) -> None:
+    """Where to train, and how much help the training has."""
+    task.add_argument("--device", type=device, default="cpu", help="where to train: cpu or cuda")
+    task.add_argument(
+        "--workers", type=int, default=1, help="processes that compose; 8 or more beside a GPU"
+    )
+
+
+def device(name: str) -> str:
+    """One that is here. Raises ArgumentTypeError."""
+    if name not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"no training runs on {name!r}; there are cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(
+            "PyTorch finds no GPU here; without --device the CPU trains"
+        )
+    return name
 
 
 def main(arguments: list[str] | None = None) -> int:

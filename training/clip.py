@@ -10,6 +10,8 @@ caption. Three additions:
 * the weights kept are a running mean of the weights trained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +56,10 @@ class Lessons:
     class_rows: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # (1000, 1280)
     class_vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # (1000, 384)
 
+    def to(self, device: str) -> Lessons:
+        """The same on a device."""
+        return Lessons(*(part.to(device) for part in vars(self).values()))
+
 
 class Scenes(Protocol):
     """Numbered batches of pictures (n, 3, s, s), bytes, with captions."""
@@ -69,7 +75,7 @@ class Scenes(Protocol):
 def contrast(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
     """Symmetric cross entropy of all pairs: row i of a belongs to row i of b."""
     logits = scale * a @ b.T
-    target = torch.arange(len(a))
+    target = torch.arange(len(a), device=a.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
@@ -121,7 +127,8 @@ def attack(
     """
     scale = net.scale().detach()
     net.eval()  # batch statistics stay out of it
-    shift = to_length(torch.randn(pictures.shape, generator=chance), radius / 4)
+    noise = torch.randn(pictures.shape, generator=chance).to(pictures)
+    shift = to_length(noise, radius / 4)
     for _ in range(steps):
         shift.requires_grad_()
         loss = F.cross_entropy(scale * net.embed_pictures(pictures + shift) @ texts.T, own)
@@ -172,7 +179,7 @@ def train_step(
     loss = loss + 0.3 * name_classes(net, lessons, chance)
     state.move(loss, 2.0, plan.ema)
 
-    right = (seen @ texts.T).argmax(1) == torch.arange(len(seen))
+    right = (seen @ texts.T).argmax(1) == torch.arange(len(seen), device=seen.device)
     return {
         "loss": loss.item(),
         "right": right.float().mean().item(),
@@ -198,7 +205,7 @@ def make_harder(
     if progress < plan.plain_share:
         return pictures
     order = torch.randperm(len(pictures), generator=chance)
-    hit = order[: round(plan.attacked_share * len(pictures))]
+    hit = order[: round(plan.attacked_share * len(pictures))].to(pictures.device)
     moved = attack(net, pictures[hit], texts, hit, plan.radius * size, plan.attack_steps, chance)
     return pictures.index_copy(0, hit, moved)
 
@@ -216,7 +223,7 @@ def train(
     report: Report = dict,
 ) -> None:
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
-    taught = Taught(scenes, tokenizer(state.net), teacher)
+    taught, lessons = Taught(scenes, tokenizer(state.net), teacher), lessons.to(plan.device)
 
     def take_step(progress: float, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
         return train_step(plan, state, progress, batch, lessons)
@@ -241,5 +248,6 @@ class Taught(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 def new_state(net: Pupil, plan: Plan) -> State:
     """Begin with a net: its tower learns more gently, and rare words must not fade away."""
+    net = net.to(plan.device)
     gently, still = {net.clip.visual.trunk: plan.tower_rate}, [net.clip.token_embedding.weight]
     return State(net, adamw(net, plan.text_rate, plan.decay, gently=gently, still=still))

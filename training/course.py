@@ -32,12 +32,14 @@ class Course:
     checkpoint_minutes: float = 4.0
     report_minutes: float = 10.0
     workers: int = 1  # processes that compose pictures
+    device: str = "cpu"  # or cuda
 
 
 class State:
     """Everything that changes while training, and that a resumed training needs.
 
-    A net, the running mean of its weights (which is what is kept in the end), an optimiser.
+    A net where it is to be trained, the running mean of its weights (which is what is kept in the
+    end), an optimiser.
     """
 
     kept: tuple[str, ...] = ("net", "mean", "optimiser")  # what a checkpoint holds of it
@@ -56,6 +58,10 @@ class State:
         self.optimiser.step()
         average(self.mean, self.net, min(ema, (self.step + 1) / (10 + self.step)))
 
+    def result(self) -> Any:
+        """A copy of the mean, on the CPU, which measures it and writes it down."""
+        return copy.deepcopy(self.mean).cpu()
+
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         states = {name: getattr(self, name).state_dict() for name in self.kept}
@@ -63,7 +69,7 @@ class State:
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint; the next step is the one that would have come."""
-        parts = torch.load(path, weights_only=True)
+        parts = torch.load(path, map_location="cpu", weights_only=True)
         for name in self.kept:
             getattr(self, name).load_state_dict(parts[name])
         self.step, self.seconds = parts["step"], parts["seconds"]
@@ -93,9 +99,10 @@ def adamw(
     )
 
 
-def in_half() -> torch.autocast:
-    """Multiply in bfloat16, where the processor has it: without, a step takes ten times as long."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=halves_are_fast("cpu"))
+def in_half(like: Tensor) -> torch.autocast:
+    """Multiply in bfloat16 if a tensor is where that is fast: emulated, it takes ten times."""
+    device = like.device.type
+    return torch.autocast(device, torch.bfloat16, enabled=halves_are_fast(device))
 
 
 def set_rates(optimiser: torch.optim.Optimizer, part: float) -> None:
@@ -130,7 +137,7 @@ def train(
         )
         if progress >= 1:
             break
-        numbers = take_step(progress, batch)
+        numbers = take_step(progress, carried(batch, course.device))
         state.step += 1
         state.seconds = before + time.monotonic() - started
         if state.step % 20 == 1:
@@ -155,6 +162,13 @@ def stream(batches: torch.utils.data.Dataset[Batch], start: int, workers: int) -
         prefetch_factor=4 if workers else None,
     )
     return iter(loader)
+
+
+def carried(batch: Batch, device: str) -> Batch:
+    """The tensors of a batch on a device; its words stay as they are."""
+    if isinstance(batch, (tuple, list)):
+        return [carried(part, device) for part in batch]
+    return batch.to(device) if isinstance(batch, Tensor) else batch
 
 
 def pace(progress: float, step: int, warm_up: int, least: float = 0.02) -> float:

@@ -237,7 +237,7 @@ class Recollections(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor, Tenso
 
 def new_state(net: draft.Network, plan: Plan) -> State:
     """Begin with what cleans a memory; the memory itself is there already."""
-    clean = net.clean.to(memory_format=torch.channels_last)
+    clean = net.to(plan.device).clean.to(memory_format=torch.channels_last)
     return State(clean, adamw(clean, plan.rate, plan.decay))
 
 
@@ -256,10 +256,10 @@ def train_step(
     with torch.no_grad():
         codes = torch.lerp(net.codes[rows], net.codes[others], share.float()[:, None])
         recalled = net.picture(codes).contiguous(memory_format=torch.channels_last)
-    with in_half():
+    with in_half(recalled):
         drawn = state.net(recalled)
     drawn, goal = drawn.float(), goal.float() / 255
-    ground = torch.rand((len(goal), 3, 1, 1), generator=chance)
+    ground = torch.rand((len(goal), 3, 1, 1), generator=chance).to(goal)
     ours, theirs = (
         (x[:, :3] + ground * (1 - x[:, 3:])).contiguous(memory_format=torch.channels_last)
         for x in (drawn, goal)
@@ -280,6 +280,7 @@ def train(
     report: Report = dict,
 ) -> None:
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
+    features = features.to(plan.device)
 
     def take_step(
         progress: float, batch: tuple[Tensor, Tensor, Tensor, Tensor]

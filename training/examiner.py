@@ -88,6 +88,7 @@ def number_words(texts: Iterable[str]) -> Tensor:
 
 def new_state(net: Examiner, plan: Plan) -> State:
     """Begin with a net; its tower learns more gently."""
+    net = net.to(plan.device)
     gently = {net.tower: plan.tower_rate}
     return State(net, adamw(net, plan.text_rate, plan.decay, gently=gently))
 
@@ -98,11 +99,11 @@ def train_step(
     """Embed, compare all with all, move; returns numbers for the log."""
     set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
     net, (pictures, captions) = state.net.train(), batch
-    with in_half():
+    with in_half(pictures):
         seen, texts = net.embed_pictures(pictures.float() / 255), net.embed_texts(captions)
     loss = contrast(seen.float(), texts.float(), net.scale())
     state.move(loss, 2.0, plan.ema)
-    right = (seen @ texts.T).argmax(1) == torch.arange(len(seen))
+    right = (seen @ texts.T).argmax(1) == torch.arange(len(seen), device=seen.device)
     return {"loss": loss.item(), "right": right.float().mean().item(), "scale": net.scale().item()}
 
 

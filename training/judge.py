@@ -48,7 +48,7 @@ class Pupil(nn.Module):
 
     def look(self, pictures: Tensor) -> Tensor:
         """(n, 3, s, s) in 0..1 -> (n, d), unit length."""
-        with in_half():
+        with in_half(pictures):
             return self.network(pictures.contiguous(memory_format=torch.channels_last)).float()
 
     def scale(self) -> Tensor:
@@ -58,6 +58,7 @@ class Pupil(nn.Module):
 
 def new_state(pupil: Pupil, plan: Plan) -> State:
     """Begin with a pupil; its tower learns more gently."""
+    pupil = pupil.to(plan.device)
     gently = {pupil.network.tower: plan.tower_rate}
     return State(pupil, adamw(pupil, plan.rate, plan.decay, gently=gently))
 
@@ -79,13 +80,14 @@ def spoil(pictures: Tensor, chance: torch.Generator) -> Tensor:
 
 def _smooth(like: Tensor, channels: int, cells: int, chance: torch.Generator) -> Tensor:
     """(n, channels, s, s): noise of unit size that changes over about a side / `cells`."""
-    noise = torch.randn((len(like), channels, cells, cells), generator=chance)
+    noise = torch.randn((len(like), channels, cells, cells), generator=chance).to(like)
     return F.interpolate(noise, like.shape[-2:], mode="bicubic", align_corners=True)
 
 
 def _some(like: Tensor, least: float, most: float, chance: torch.Generator) -> Tensor:
     """(n, 1, 1, 1): between least and most, another for each picture."""
-    return least + (most - least) * torch.rand((len(like), 1, 1, 1), generator=chance)
+    share = torch.rand((len(like), 1, 1, 1), generator=chance).to(like)
+    return least + (most - least) * share
 
 
 def _mix(pictures: Tensor, other: Tensor, chance: torch.Generator) -> Tensor:
@@ -97,7 +99,7 @@ def _mix(pictures: Tensor, other: Tensor, chance: torch.Generator) -> Tensor:
 def _melt(pictures: Tensor, other: Tensor, chance: torch.Generator) -> Tensor:
     """Its parts are pushed about, by some twentieths of its side."""
     move = _smooth(pictures, 2, 5, chance) * _some(pictures, 0.08, 0.2, chance)
-    same = torch.eye(2, 3).expand(len(pictures), 2, 3)
+    same = torch.eye(2, 3).to(pictures).expand(len(pictures), 2, 3)
     grid = F.affine_grid(same, list(pictures.shape), align_corners=False)
     grid = grid + move.permute(0, 2, 3, 1)
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
@@ -123,10 +125,11 @@ def train_step(
 ) -> dict[str, float]:
     """Look at whole and spoiled pictures, compare all with all captions, move."""
     set_rates(state.optimiser, pace(progress, state.step, plan.warm_up))
-    pupil, shown, texts = state.net.train(), batch[0].float() / 255, embed(batch[1])
+    pupil, shown = state.net.train(), batch[0].float() / 255
+    texts, own = embed(batch[1]).to(shown), torch.arange(len(shown), device=shown.device)
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     seen = pupil.look(torch.cat([shown, spoil(shown, chance)]))
-    nearness, own = pupil.scale() * seen @ texts.T, torch.arange(len(texts))
+    nearness = pupil.scale() * seen @ texts.T
     loss = F.cross_entropy(nearness[: len(texts)], own) + F.cross_entropy(nearness.T, own)
     state.move(loss / 2, 2.0, plan.ema)
     right = (nearness[: len(texts)].argmax(1) == own).float().mean()

@@ -61,7 +61,7 @@ class Pupil(nn.Module):
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """(n, 3, s, s) in 0..1 to unit vectors (n, d)."""
-        with in_half():
+        with in_half(pictures):
             pictures = pictures.contiguous(memory_format=torch.channels_last)
             features = self.clip.visual.trunk(pictures * 2 - 1)
         return F.normalize(self.clip.visual.head(features.float()), dim=-1)
@@ -69,7 +69,7 @@ class Pupil(nn.Module):
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """(n, t) token numbers, cut to the longest text, to unit vectors (n, d)."""
         clip, length = self.clip, tokens.shape[1]
-        with in_half():
+        with in_half(tokens):
             x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
             with sdpa_kernel(SDPBackend.MATH):  # for texts this short the plain way is quicker
                 x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
@@ -105,7 +105,7 @@ def in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
     oneDNN has no fast way back through one in bfloat16 (672 channels, 5 x 5, stride 2: 490 ms
     against 35 in float32); it would take four fifths of each step.
     """
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         return type(conv).forward(conv, x.float()).to(x.dtype)
 
 

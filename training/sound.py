@@ -67,6 +67,11 @@ class Goals:
     pictures: Tensor
     names: Tensor
 
+    def to(self, device: str) -> Goals:
+        """The same on a device."""
+        places = (part.to(device) for part in (self.texts, self.pictures, self.names))
+        return Goals(self.labels, *places)
+
     def nearest(self, heard: Tensor) -> Tensor:
         """(n, d) -> (n, labels): how near each label is."""
         return heard @ self.texts.T
@@ -256,6 +261,7 @@ def new_network(goals: Goals) -> Network:
 
 def new_state(net: Network, plan: Plan) -> State:
     """Begin with a net; its tower learns more gently."""
+    net = net.to(plan.device)
     return State(net, adamw(net, plan.rate, plan.decay, gently={net.tower: plan.tower_rate}))
 
 
@@ -268,7 +274,7 @@ def cover(seen: Tensor, chance: torch.Generator) -> Tensor:
         at = torch.arange(size)
         hidden = (at >= start) & (at < start + length)
         shape = (len(seen), 1, size, 1) if axis == 2 else (len(seen), 1, 1, size)
-        seen = seen.masked_fill(hidden.view(shape), 0.0)
+        seen = seen.masked_fill(hidden.view(shape).to(seen.device), 0.0)
     return seen
 
 
@@ -281,7 +287,7 @@ def train_step(
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     with torch.no_grad():
         seen = cover(net.look(waves), chance)
-    with in_half():
+    with in_half(seen):
         heard = net.name(seen)
     losses = compare(plan, goals, heard.float(), parts)
     state.move(sum(losses.values(), torch.zeros(())), 2.0, plan.ema)
@@ -311,6 +317,7 @@ def train(
     plan: Plan, state: State, lessons: Lessons, goals: Goals, folder: Path, report: Report = dict
 ) -> None:
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
+    goals = goals.to(plan.device)
 
     def take_step(progress: float, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
         return train_step(plan, state, goals, progress, batch)

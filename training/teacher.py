@@ -28,7 +28,7 @@ def load_teacher() -> Teacher:
         tokens = tokenizer(
             list(texts), padding=True, truncation=True, max_length=40, return_tensors="pt"
         )
-        with in_half():
+        with in_half(tokens["input_ids"]):
             states = encoder(**tokens).last_hidden_state.float()
         weight = tokens["attention_mask"][..., None].float()
         return F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)

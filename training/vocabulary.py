@@ -212,7 +212,10 @@ def train(
     report: Report = dict,
 ) -> None:
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
-    tokenize = tokenizer(before)
+    before, encode = before.to(plan.device), tokenizer(before)
+
+    def tokenize(texts: list[str]) -> Tensor:
+        return encode(texts).to(plan.device)
 
     def take_step(progress: float, batch: tuple[Texts, list[str]]) -> dict[str, float]:
         return train_step(plan, state, progress, before, tokenize, batch)
@@ -222,7 +225,7 @@ def train(
 
 def new_state(before: Pupil, plan: Plan) -> State:
     """Begin with a CLIP as it is; its image tower and its temperature do not learn."""
-    net = copy.deepcopy(before)
+    net = copy.deepcopy(before).to(plan.device)
     net.requires_grad_(False)
     for part in (net.clip.transformer, net.clip.token_embedding, net.clip.ln_final):
         part.requires_grad_(True)

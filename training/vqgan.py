@@ -89,7 +89,7 @@ def snap(codebook: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest code of each cell, (b, d, h, w), and its numbers, (b h w groups,)."""
     b, d, h, w = cells.shape
     table = codebook.detach()
-    with torch.autocast("cpu", enabled=False):  # or near codes would swap
+    with torch.autocast(cells.device.type, enabled=False):  # or near codes would swap
         rows = rows_of(cells.detach(), table.shape[1])
         picks = torch.addmm(table.square().sum(1), rows, table.T, alpha=-2).argmin(1)
     return codebook[picks].view(b, h, w, d).permute(0, 3, 1, 2), picks
@@ -102,7 +102,7 @@ def k_means(rows: Tensor, codes: int, chance: torch.Generator, rounds: int = 8) 
     centres = rows[:codes].clone()
     for _ in range(rounds):
         nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in rows.split(8192)])
-        count = torch.zeros(codes).index_add_(0, nearest, torch.ones(len(rows)))
+        count = nearest.bincount(minlength=codes)
         total = torch.zeros_like(centres).index_add_(0, nearest, rows)
         lone = rows[torch.randint(len(rows), (codes,), generator=chance)]
         centres = torch.where(count[:, None] > 0, total / count[:, None].clamp(min=1), lone)
@@ -120,10 +120,11 @@ class Coding(State):
     def __init__(self, plan: Plan, config: dict[str, Any] = CONFIG) -> None:
         """Begin from random weights."""
         adam: dict[str, Any] = {"betas": (0.5, 0.95), "fused": True}
-        net = Pocket(config).to(memory_format=torch.channels_last)
+        net = Pocket(config).to(plan.device, memory_format=torch.channels_last)
         rated = [{"params": list(net.parameters()), "peak": plan.rate}]
         super().__init__(net, torch.optim.AdamW(rated, lr=plan.rate, weight_decay=1e-4, **adam))
-        self.critic, self.tally = Critic(), Tally(len(net.codebook))
+        self.critic = Critic().to(plan.device)
+        self.tally = Tally(len(net.codebook)).to(plan.device)
         self.critics = torch.optim.Adam(self.critic.parameters(), lr=plan.critic_rate, **adam)
 
 
@@ -154,7 +155,7 @@ def train_step(
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + state.step)
     net, real = state.net, pictures.float() / 255
     real = real.contiguous(memory_format=torch.channels_last)
-    with in_half():
+    with in_half(real):
         cells = cells_of(net, real)
         if state.tally.begun and state.step % 50 == 0 and progress < 0.8:
             revive(state, cells, chance)
@@ -164,7 +165,7 @@ def train_step(
             commitment = F.mse_loss(snapped, cells.detach())
             commitment = commitment + 0.25 * F.mse_loss(cells, snapped.detach())
             codes = codes + (snap(net.codebook, codes)[0] - codes).detach()  # straight through
-            state.tally.use.mul_(0.99).index_add_(0, picks, torch.ones(len(picks)))
+            state.tally.use.mul_(0.99).add_(picks.bincount(minlength=len(net.codebook)))
         ours = picture_of(net, codes)
         likeness = features.distance(ours, real)
     absolute = F.l1_loss(ours, real)
@@ -185,21 +186,22 @@ def shake(plan: Plan, cells: Tensor, chance: torch.Generator) -> Tensor:
     "Latent Denoising Makes Good Tokenizers", arXiv 2507.15856).
     """
     sizes = 1 - torch.rand(len(cells), 1, 1, 1, generator=chance) / plan.noisy_share
-    noise = torch.randn(cells.shape, generator=chance)
-    return cells + plan.noise * cells.detach().std() * sizes.clamp(min=0) * noise
+    noise = sizes.clamp(min=0) * torch.randn(cells.shape, generator=chance)
+    return cells + plan.noise * cells.detach().std() * noise.to(cells)
 
 
 @torch.no_grad()
 def begin_codebook(plan: Plan, state: Coding, crops: Crops) -> None:
     """End the free phase: k-means over the cells of a few batches."""
     chance = torch.Generator().manual_seed(plan.seed)
-    batches = (crops[step].float() / 255 for step in range(plan.first_batches))
+    batches = (crops[t].to(plan.device).float() / 255 for t in range(plan.first_batches))
     width = state.net.codebook.shape[1]
     rows = torch.cat([rows_of(cells_of(state.net, pictures), width) for pictures in batches])
     centres = k_means(rows, len(state.net.codebook), chance)
     for net in (state.net, state.mean):
         net.codebook.copy_(centres)
-    state.tally.begun, state.tally.use = torch.ones(()), torch.ones(len(centres))
+    for count in (state.tally.begun, state.tally.use):
+        count.fill_(1.0)
 
 
 @torch.no_grad()
@@ -219,7 +221,7 @@ def preference(critic: Critic, real: Tensor, ours: Tensor) -> Tensor:
     Copy and original show the same, so that what is in the picture cancels out and only how it is
     drawn remains (relativistic pairing, Jolicoeur-Martineau, arXiv 1807.00734).
     """
-    with in_half():
+    with in_half(real):
         of_real, of_ours = critic(torch.cat([real, ours])).float().chunk(2)
     return of_real - of_ours
 
@@ -287,6 +289,7 @@ def train(
     report: Report = dict,
 ) -> None:
     """Train until the plan is done; write log.jsonl and checkpoint.pt into the folder."""
+    features = features.to(plan.device)
 
     def take_step(progress: float, pictures: Tensor) -> dict[str, float]:
         if not state.tally.begun and progress >= plan.free_share:
