@@ -48,7 +48,7 @@ class Judge:
     @torch.no_grad()
     def marks(self, pictures: Image, goal: Embedding) -> Tensor:
         """(n, 3, h, w), 0..1, and (1, d) -> (n,): the cosine of each with what was asked for."""
-        small = F.interpolate(pictures.float(), (SIDE, SIDE), mode="bicubic", antialias=True)
+        small = F.interpolate(pictures.to(goal), (SIDE, SIDE), mode="bicubic", antialias=True)
         return self.network(small.clamp(0, 1)) @ goal[0]
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
-from app import editing, pipeline, planner
+from app import editing, generate, pipeline, planner
 from app.images import Pixels
 from app.models import Models
 from app.request import make_request
@@ -18,6 +19,7 @@ from generators import vqgan
 from guidance import clip
 from guidance.augment import Views
 from guidance.objectives import Match, Target
+from tests.commands import in_process
 from tests.elsewhere import elsewhere
 from tests.test_editing import propose
 from tests.test_pipeline import HASH, SMALL, SOUND, given_inputs
@@ -45,6 +47,15 @@ def test_the_gradient_is_the_cpus(device: str, tiny_vqgan: Path, tiny_clip: Path
     theirs = gradient("cpu", tiny_vqgan, tiny_clip)
     assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
     assert ours.norm() / theirs.norm() == pytest.approx(1, abs=0.01)
+
+
+def test_on_a_gpu_published_networks_have_the_same_gradient(
+    tiny_vqgan: Path, tiny_clip: Path
+) -> None:
+    with elsewhere():
+        ours = gradient("cuda", tiny_vqgan, tiny_clip)
+    theirs = gradient("cpu", tiny_vqgan, tiny_clip)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
 PICTURE = {"sha256": HASH}
@@ -76,8 +87,9 @@ def test_on_a_gpu_the_same_request_gives_the_same_picture(what: str, pocket_mode
 
     def make(models: Models) -> tuple[Tensor, int | None]:
         *_, last = pipeline.run(request, models, given_inputs())
-        pictures = [last.image, 1 - last.image, last.image.flip(-1)]
-        return last.settled().cpu(), pipeline.best(request, models, pictures)
+        picture = last.settled().cpu()
+        pictures = [picture, 1 - picture, picture.flip(-1)]
+        return picture, pipeline.best(request, models, pictures)
 
     with elsewhere():
         ours, chosen = make(Models("cuda"))
@@ -111,3 +123,26 @@ def test_on_a_gpu_the_same_edit_gives_the_same_picture(words: str, pocket_models
         ours = make(Models("cuda"))
     theirs = make(pocket_models)
     assert np.abs(ours.astype(int) - theirs).max() <= 3  # grey levels
+
+
+def test_on_a_gpu_the_command_line_makes_and_keeps_what_it_makes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(generate, "_is_there", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (8 << 30, 8 << 30))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setenv("SYNESTHETE_RESULTS", str(tmp_path))
+    soundfile.write(tmp_path / "hum.wav", 0.3 * np.sin(np.arange(32_000) / 8), 16_000)
+    small = "--size 64 --views 2 --steps 2 --seed 7 --threads 2".split()
+    with elsewhere():
+        made = in_process("generate", "a red apple", *small, "--count", "2")
+        assert made.exit_code == 0, made.stderr
+        assert "on cuda" in made.stderr
+        assert "the judge likes" in made.stderr
+        apple, _ = made.stdout.split()
+        edit = ["edit", apple, "green", *small[4:]]
+        listen = ["listen", tmp_path / "hum.wav", "--no-speech", *small]
+        for words in (edit, listen):
+            made = in_process(*words)
+            assert made.exit_code == 0, made.stderr
+            assert Path(made.stdout.strip()).exists()
