@@ -25,15 +25,7 @@ from guidance.draft import Draft, Drafted, Thing
 from guidance.emoji import spell_out
 from guidance.interrupt import interruptible
 from guidance.judge import Judge
-from guidance.layout import (
-    BESIDE,
-    Place,
-    in_known_place,
-    in_learned_colours,
-    is_place,
-    lay_out,
-    undress,
-)
+from guidance.layout import BESIDE, Place, lay_out
 from guidance.objectives import (
     DISTANCES,
     Match,
@@ -46,6 +38,7 @@ from guidance.objectives import (
     symmetry,
 )
 from guidance.optimise import Descent, Snapshot, Step, optimise
+from guidance.phrases import in_learned_colours, is_place, to_draw, undress
 from guidance.prompt import Prompt, parse
 from guidance.retouch import restyle
 
@@ -270,7 +263,7 @@ def draft(request: Request, models: Models, factor: int, inputs: Inputs) -> Draf
     _, size = sizes(request, factor)[0]
     drafter, reader = _drafter(models)
     words, others = _pulling(request)
-    said = [_to_draw(prompt) for prompt in words]
+    said = [to_draw(prompt.text) for prompt in words]
     heard = [_embedding(vector, reader, inputs) for vector in others]
     toned = [in_learned_colours(text) for text in said]
     goal = _sum([*words, *others], [*(embed_words(reader, one.text) for one in toned), *heard])
@@ -311,16 +304,11 @@ def _thing(reader: Clip, words: str, place: Place | None = None) -> Thing:
     return Thing(embed_words(reader, toned.text), place, toned.thing)
 
 
-def _to_draw(prompt: Prompt) -> str:
-    """Words without a style, with a place that drafts can show."""
-    return in_known_place(undress(prompt.text)[1])
-
-
 def cutout(request: Request, models: Models) -> Tensor:
     """(1, 4, 64, 64): what the words that pull name, alone, colours times alpha and alpha."""
     drafter, reader = _drafter(models)
     words, _ = _pulling(request)
-    toned = [in_learned_colours(_to_draw(prompt)) for prompt in words]
+    toned = [in_learned_colours(to_draw(prompt.text)) for prompt in words]
     goal = _sum(words, [embed_words(reader, one.text) for one in toned])
     colour = toned[0].thing if len(toned) == 1 else None
     drawn = drafter.draw(goal, [Thing(goal, colour=colour)])

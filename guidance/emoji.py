@@ -46,6 +46,15 @@ def spell_out(text: str) -> str:
     return re.sub(r"\s+", " ", spaced).strip() or text
 
 
+def is_name(text: str) -> bool:
+    """Whether Unicode calls one sign so: "hammer and wrench", "smiling face with horns"."""
+    try:
+        unicodedata.lookup(re.sub(r"^(?:an?|the) ", "", text.casefold()))
+    except KeyError:
+        return False
+    return True
+
+
 def _name(found: re.Match[str]) -> str:
     emoji = found.group()
     name = unicodedata.name(emoji, "").lower()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guidance.emoji import spell_out
+from guidance.emoji import is_name, spell_out
 from guidance.prompt import parse
 
 
@@ -42,3 +42,16 @@ def test_a_prompt_says_what_was_understood() -> None:
 @given(st.text(st.characters(max_codepoint=0x2000)))
 def test_words_are_left_alone(text: str) -> None:
     assert spell_out(text) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("smiling face with horns", True),
+        ("A Hammer and Wrench", True),
+        ("a cat and a dog", False),
+        ("", False),
+    ],
+)
+def test_names_of_signs_are_known(words: str, named: bool) -> None:
+    assert is_name(words) == named

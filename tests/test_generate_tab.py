@@ -22,8 +22,8 @@ from app.models import Models
 from app.tabs import Studio, curves, generate_parts, making, ready, wording
 from app.tabs.common import Change
 from app.worker import Worker
-from guidance.layout import undress
 from guidance.lexicon import Readings
+from guidance.phrases import undress
 from guidance.styles import STYLES, WORDS
 from tests.handlers import watch
 from tests.tiny_worker import OWNER

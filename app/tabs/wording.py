@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from guidance.layout import undress
+from guidance.phrases import undress
 from guidance.prompt import Prompt, PromptError, parse
 
 if TYPE_CHECKING:
