@@ -50,7 +50,11 @@ _CROWD = tuple(
         *((0.29, 0.7, 0.4), (0.72, 0.71, 0.4)),
     )
 )
-_UPON, _UNDER = Place(0.5, 0.3, 0.46), Place(0.5, 0.69, 0.54)  # they touch
+_ATOP = _UPON, _UNDER = Place(0.5, 0.3, 0.46), Place(0.5, 0.69, 0.54)  # they touch
+_SEVERAL_UPON = {
+    2: tuple(Place(x, 0.3, 0.4) for x in (0.3, 0.7)),
+    3: tuple(Place(x, 0.33, 0.32) for x in (0.18, 0.5, 0.82)),
+}
 # what a thing may be on without standing on top of it, and what it may look out of
 _GROUNDS = (
     "grass|field|meadow|sand|beach|sea|water|ocean|lake|river|ice|snow|street|road|desert|mountains?|"
@@ -71,25 +75,21 @@ _HOLDS = (
 # words between two things -> where the first and the second stand
 _BETWEEN = {
     rf"(?:with|wearing|in)(?={_ONE}(?:{_HATS}){_HEAD})": (_UNDER, _UPON),
+    rf"on(?: top of)?(?= (?:an?|the) (?!(?:[\w-]+ ){{0,2}}(?:{_GROUNDS}){_HEAD}))": _ATOP,
+    rf"in(?= (?:an?|the) (?:[\w-]+ ){{0,2}}(?:{_OPEN}){_HEAD})": _ATOP,
+    rf"(?:riding|driving)(?={_ONE})": _ATOP,
     _HOLDS: BESIDE,
     "(?:looking|staring|pointing|barking|waving) at|(?:talking|whispering|singing) to": BESIDE,
-    rf"(?:riding|driving)(?={_ONE})": (_UPON, _UNDER),
     rf"(?!wearing|having)[a-z]+ing(?={_ONE})": BESIDE,
     r"(?:to |on )?the left of|left of": (_LEFT, _RIGHT),
     r"(?:to |on )?the right of|right of": (_RIGHT, _LEFT),
     r"above|over": (_HIGH, _LOW),
     r"below|under|beneath": (_LOW, _HIGH),
     r"and|next to|beside|near|(?<!face )with": BESIDE,
-    rf"on(?: top of)?(?= (?:an?|the) (?!(?:[\w-]+ ){{0,2}}(?:{_GROUNDS}){_HEAD}))": (_UPON, _UNDER),
-    rf"in(?= (?:an?|the) (?:[\w-]+ ){{0,2}}(?:{_OPEN}){_HEAD})": (_UPON, _UNDER),
 }
 _MOST_SPACES = 40  # in words that say of six things where they are
 _LIST = re.compile(r",? and |, (?=(?:an?|the|some|two|three|four|five) )")
-# several on top of one
-_ATOP = {
-    2: tuple(Place(x, 0.3, 0.4) for x in (0.3, 0.7)),
-    3: tuple(Place(x, 0.33, 0.32) for x in (0.18, 0.5, 0.82)),
-}
+
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6} | {str(n): n for n in _ROWS}
 _MANY = re.compile(rf"(?P<count>{'|'.join(_COUNTS)}) (?P<thing>.+)")
 _FLOCK = re.compile(
@@ -139,11 +139,15 @@ def _related(words: str) -> Layout | None:
             things = words[: cut.start()], words[cut.end() :]
             if not all(map(_is_named, things)):
                 continue
-            singles = _single_things(things)
-            if places == BESIDE and len(singles) in _ROWS:
+            if places == _ATOP:
+                if _related(things[1]):  # of "a cat on a chair next to a dog" the dog carries none
+                    continue
+                above = _single_things(things[:1])
+                if len(above) in _SEVERAL_UPON:
+                    return Layout((*above, things[1]), (*_SEVERAL_UPON[len(above)], _UNDER))
+            singles = _single_things(things) if places == BESIDE else ()
+            if len(singles) in _ROWS:
                 return Layout(singles, _ROWS[len(singles)])
-            if places == (_UPON, _UNDER) and len(singles) - 1 in _ATOP:
-                return Layout(singles, (*_ATOP[len(singles) - 1], _UNDER))
             return Layout(things, places)
     return None
 
