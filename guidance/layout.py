@@ -80,6 +80,7 @@ _BETWEEN = {
     rf"(?:riding|driving)(?={_ONE})": _ATOP,
     _HOLDS: BESIDE,
     "(?:looking|staring|pointing|barking|waving) at|(?:talking|whispering|singing) to": BESIDE,
+    rf"(?:who|that) (?!is|looks)[a-z]+s(?={_ONE})": BESIDE,
     rf"(?!wearing|having)[a-z]+ing(?={_ONE})": BESIDE,
     r"(?:to |on )?the left of|left of": (_LEFT, _RIGHT),
     r"(?:to |on )?the right of|right of": (_RIGHT, _LEFT),
@@ -104,14 +105,21 @@ _STILL = re.compile(
     "running|walking|flying|swimming|floating)"
     r"(?= (?:on|in|at|next|beside|near|under|beneath|below|above|over|to|with)\b)"
 )
+# where from or where to, which no draft shows
+_WAY = re.compile(
+    r" (?:from|out of|off|around|through|along|across|into) (?:an?|the|his|her|its) [\w' -]+$"
+)
+_DOING = re.compile(r" [a-z]+ing .+")
 # people: drafts draw them, but no edit is asked whether it sees them
 _PEOPLE = frozenset(
-    "person man woman boy girl child kid baby lady gentleman king queen prince princess bride "
-    "groom fairy elf mermaid merman genie wizard witch mage vampire zombie superhero supervillain "
-    "astronaut pilot farmer cook chef baker teacher scientist judge singer artist painter mechanic "
-    "student guard dancer ballerina sailor ninja doctor nurse worker officer policeman fireman "
-    "firefighter detective clown santa grandpa grandma grandfather grandmother mother father "
-    "soldier skier surfer".split()
+    "person man woman boy girl child kid baby toddler teenager lady gentleman guy friend mother "
+    "father mom mum dad brother sister son daughter uncle aunt husband wife grandma grandpa "
+    "grandmother grandfather king queen prince princess bride groom fairy elf dwarf mermaid merman "
+    "genie wizard witch mage vampire zombie superhero supervillain knight warrior samurai ninja "
+    "pirate cowboy astronaut pilot sailor soldier guard policeman officer detective judge lawyer "
+    "doctor nurse scientist teacher student artist painter singer musician actor dancer ballerina "
+    "clown farmer gardener fisherman cook chef baker butcher waiter waitress mechanic worker "
+    "businessman fireman firefighter skier surfer swimmer runner golfer cyclist santa".split()
 )
 _SEVERAL = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "ladies": "lady",
@@ -121,7 +129,7 @@ _SEVERAL = {
 
 def lay_out(text: str) -> Layout | None:
     """Two to six things, or a crowd of them, and where they stand; None for anything else."""
-    words = _STILL.sub("", " ".join(text.casefold().split()))
+    words = _WAY.sub("", _STILL.sub("", " ".join(text.casefold().split())))
     if is_name(words) or words.count(" ") > _MOST_SPACES:  # there is one drawing of it, or none
         return None
     if (found := _FLOCK.fullmatch(words)) and _is_named(found["thing"]):
@@ -159,6 +167,8 @@ def _single_things(parts: Sequence[str]) -> tuple[str, ...]:
         found = _MANY.fullmatch(part)
         thing = found["thing"] if found else part
         inner = _related(thing)
+        if found and not inner and _is_named(alone := _DOING.sub("", thing)):
+            thing = alone  # "two ladies playing cards" are two ladies
         if not _is_named(thing) or (found and inner):
             return ()
         if inner and inner.places == BESIDE:  # "a rabbit drinking tea"
