@@ -90,7 +90,6 @@ _BETWEEN = {
 }
 _MOST_SPACES = 40  # in words that say of six things where they are
 _LIST = re.compile(r",? and |, (?=(?:an?|the|some|two|three|four|five) )")
-
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6} | {str(n): n for n in _ROWS}
 _MANY = re.compile(rf"(?P<count>{'|'.join(_COUNTS)}) (?P<thing>.+)")
 _FLOCK = re.compile(
@@ -148,7 +147,8 @@ def _related(words: str) -> Layout | None:
             if not all(map(_is_named, things)):
                 continue
             if places == _ATOP:
-                if _related(things[1]):  # of "a cat on a chair next to a dog" the dog carries none
+                first, second = map(_related, things)
+                if second or (first and first.places != BESIDE):  # "a cat on a chair near a dog"
                     continue
                 above = _single_things(things[:1])
                 if len(above) in _SEVERAL_UPON:

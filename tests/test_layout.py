@@ -24,6 +24,7 @@ from guidance.phrases import to_draw
         ("a cat in a box", ("a cat", "a box")),
         ("a cat next to a dog on a table", ("a cat", "a dog", "a table")),
         ("a cat on a chair next to a dog", ("a cat on a chair", "a dog")),
+        ("a bird above a house on a table", ("a bird", "a house on a table")),
         ("a monkey eating a banana on a bicycle", ("a monkey", "a banana", "a bicycle")),
         ("two cats", ("cats", "cats")),
         ("three red apples", ("red apples",) * 3),
