@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from guidance.emoji import is_name
 from guidance.instruct import COLOURS, ends_in_thing
@@ -139,6 +140,7 @@ def lay_out(text: str) -> Layout | None:
     return _related(words)
 
 
+@lru_cache(maxsize=1024)  # or a long chain would be read again for each of its parts
 def _related(words: str) -> Layout | None:
     """Two things between which it is said where they stand; one of them may be several."""
     for between, places in _BETWEEN.items():
