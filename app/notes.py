@@ -63,11 +63,11 @@ def _short(words: str) -> str:
 
 
 def undrafted(request: Request) -> Iterator[str]:
-    """Say which places the first draft of a request will not show."""
+    """Say what the first draft of a request will not show."""
     if pipeline.is_drafted(request):
         for prompt in pipeline.words(request):
-            if prompt.weight > 0 and (place := left_out(prompt.text)):
-                yield f"The first draft leaves out {place!r}; the steps after it may show it."
+            for left in left_out(prompt.text) if prompt.weight > 0 else ():
+                yield f"The first draft leaves out {left!r}; the steps after it may show it."
 
 
 def untaught(request: Request, *, typing: bool = False) -> Iterator[str]:

@@ -47,9 +47,9 @@ def spell_out(text: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether Unicode calls one sign so: "hammer and wrench", "smiling face with horns"."""
+    """Whether Unicode calls one sign so: "a hammer and a wrench", "smiling face with horns"."""
     try:
-        unicodedata.lookup(re.sub(r"^(?:an?|the) ", "", text.casefold()))
+        unicodedata.lookup(re.sub(r"\b(?:an?|the) ", "", text.casefold()))
     except KeyError:
         return False
     return True

@@ -85,6 +85,10 @@ _AFTER = (
 )
 
 
+# several of what readings lead to, and what takes no article
+_SEVERAL = {"man": "men", "woman": "women", "child": "children", "elf": "elves", "people": "people"}
+
+
 class Readings:
     """What a CLIP would misread in a text is said in words that it knows."""
 
@@ -106,8 +110,11 @@ class Readings:
         read = self.read_as[said]
         if read == said:
             return found.group()
+        *before, last = read.split()
         article = f"{'an' if read[0] in 'aeiou' else 'a'} " if found["article"] else ""
-        return f"{article}{read}{found['many']}"
+        if found["many"]:
+            read = " ".join((*before, _SEVERAL.get(last, f"{last}s")))
+        return read if last == "people" else f"{article}{read}"
 
 
 @lru_cache

@@ -11,7 +11,7 @@ from math import dist
 from typing import NamedTuple
 
 from guidance.emoji import is_name
-from guidance.instruct import COLOURS, PAIRS, STYLES, Colour
+from guidance.instruct import COLOURS, PAIRS, STYLES, Colour, article
 
 # --- before what ---------------------------------------------------------------------------------
 
@@ -177,46 +177,100 @@ def undress(text: str) -> tuple[str, str]:
 
 # --- what a thing only has -----------------------------------------------------------------------
 
-_COAT = "fur|wool|feathers|skin|scales|petals|leaves"  # its colour is that of the whole
-_LOOKS = re.compile(
-    r"(?:(?:an?|the) )?(?P<thing>[\w -]+?) with (?:an? )?(?:[\w-]+ ){0,2}?"
-    rf"(?:(?P<colour>{'|'.join(COLOURS)}) (?:{_COAT})|beard)(?P<rest> (?:on|in|at|against) .+)?"
+_LIMBS = "eyes?|eyebrows|nose|mouth|lips|teeth|tongue|ears?|cheeks|arms?|hands?|legs?|feet|tail"
+_OWN = (
+    f"(?:{_LIMBS}|hair|beard|moustache|mustache|mane|wings|horns?|antlers|tusks|trunk|beak|fins|"
+    "skin|fur|wool|feathers|scales|petals|leaves|branches|roots|thorns|stem|roof|windows?|doors?|"
+    "chimney|walls|wheels?|sails?|handle|lid)"
 )
-_PARTS_OF = (
-    "moustache|mustache|hair|eyes?|eyebrows|nose|mouth|lips|teeth|tongue|ears?|cheeks|arms?|hands?|"
-    "legs?|feet|tail|mane|wings|horns?|antlers|tusks|trunk|beak|fins|roof|windows?|doors?|chimney|"
-    "walls|wheels?|sails?|branches|roots|thorns|stem|handle|lid"
+_WORN = (
+    "(?:glasses|sunglasses|scarf|dress|shirt|t-shirt|sweater|jacket|coat|raincoat|skirt|pants|"
+    "trousers|jeans|socks|shoes|boots|gloves|uniform)"
 )
-_CLOTHES = (
-    "glasses|sunglasses|scarf|dress|shirt|t-shirt|sweater|jacket|coat|raincoat|skirt|pants|trousers|"
-    "jeans|socks|shoes|boots|gloves|uniform"
+_HOLDERS = frozenset(  # of what others have or wear
+    "table bottle tray basket shelf box bag closet wardrobe drawer rack counter bar shop store "
+    "wall garden room street".split()
 )
-_SOME = r"(?:(?!and\b)[\w-]+ ){0,3}?"
-_ANY = f"{_SOME}(?:{_PARTS_OF}|{_CLOTHES})"
-_THEN = r"(?= (?:and|on|in|at|against|next|beside|near|\w+ing)\b|,|$)"
+_COUNTED = "two|three|four|five|six|some|many"
+_WORD = rf"(?!(?:and|or|of|in|on|with|{_COUNTED})\b)[\w-]+ "
+_ITEM = rf"(?:{_WORD}){{0,3}}?(?:{_OWN}|{_WORN})"
+_END = (
+    r"(?=$|,| (?:and|or|but|on|in|at|by|under|over|above|below|beneath|behind|before|next|beside|"
+    r"near|against|with|who|that|which|from|to|through|while|\w+ing)\b)"
+)
 _HAS = re.compile(
-    rf"(?<!face) (?:(?:with|wearing) {_ANY}(?: and {_ANY})*|in {_SOME}(?:{_CLOTHES})){_THEN}",
+    rf"(?<!face) (?:(?:with|wearing) {_ITEM}(?:(?:,| and|, and) {_ITEM})*|"
+    rf"in (?:{_WORD}){{0,3}}?{_WORN}){_END}",
     re.IGNORECASE,
 )
+_PART = re.compile(rf"(?:{_OWN}|{_WORN})(?: (?:on|in|at) .+)?$", re.IGNORECASE)
+_OF_IT = re.compile(
+    r"\b(?:that|who|which) (?:has|have|wears?)"
+    rf"(?= (?:{_WORD}){{0,3}}?(?:{_OWN}|{_WORN}|hats?|caps?|crowns?)\b)",
+    re.IGNORECASE,
+)
+_ON_ITSELF = re.compile(
+    r" (?:on|over|around) (?:his|her|its|their) (?:head|face|neck|nose|back|shoulders?)\b",
+    re.IGNORECASE,
+)
+_LAID = re.compile(rf" with (?:his|her|its) (?:[\w-]+ )?(?:{_LIMBS})$", re.IGNORECASE)
+# how a thing looks by what it has, if nothing else is said of it
+_PLAIN = rf"(?!(?:and|with|of|in|on|{_COUNTED}|{'|'.join(COLOURS)})\b)[\w-]+"
+_SIMPLE = re.compile(rf"(?:an?|the) (?P<thing>(?:{_PLAIN} )*{_PLAIN})", re.IGNORECASE)
+_COAT = re.compile(
+    rf"(?P<colour>{'|'.join(sorted(COLOURS, key=len, reverse=True))}) "
+    r"(?P<coat>fur|wool|feathers|scales|petals|leaves)(?=$|,| and\b)",
+    re.IGNORECASE,
+)
+_BEARD = re.compile(r"\bbeard(?=$|,| and\b)", re.IGNORECASE)
+_BEARDED = frozenset("man guy gentleman person grandpa grandfather".split())
+_COATED = {
+    "petals": frozenset("flower rose tulip daisy lily sunflower orchid hibiscus blossom".split()),
+    "leaves": frozenset(("tree",)),
+}
 
 
-def only_had(text: str) -> str:
-    """What a thing only has, "with green eyes", too small for a draft; "" if nothing is said."""
-    whole = is_name(text) or _LOOKS.fullmatch(text.casefold())
-    found = None if whole else _HAS.search(text)
-    return found.group().strip() if found else ""
+def is_part(words: str) -> bool:
+    """Whether words end in something that others only have: "her long hair"."""
+    return bool(_PART.search(words))
 
 
-def _bare(text: str) -> str:
-    """Without what it only has: a cat with green eyes is a cat, one with white fur a white cat."""
+def bare(text: str) -> tuple[str, tuple[str, ...]]:
+    """A text without what things in it only have, and what that was: too small for a draft.
+
+    "A cat with green eyes" is a cat; but one with white fur is a white cat, and a man with a beard
+    is a bearded man, of whom there are drawings.
+    """
     if is_name(text):
-        return text
-    if looks := _LOOKS.fullmatch(text.casefold()):
-        head = looks["thing"] if looks["colour"] else looks["thing"].split()[-1]
-        return f"a {looks['colour'] or 'bearded'} {head}{looks['rest'] or ''}"
-    return _HAS.sub("", text)
+        return text, ()
+    text = _OF_IT.sub("with", _ON_ITSELF.sub("", text))
+    kept, had, start = "", [], 0
+    for found in _HAS.finditer(text):
+        kept, start, what = kept + text[start : found.start()], found.end(), found.group()
+        owner = (kept.split() or [""])[-1].casefold()
+        laid = _LAID.match(what) and re.match(r" (?:on|in|at)\b", text[start:])
+        if laid or owner in _HOLDERS:  # "with his feet on a table", "a table with two glasses"
+            kept += what
+            continue
+        looks = _looks(kept, owner, what)
+        kept = looks or kept
+        if not looks or " and " in what:
+            had.append(what.strip())
+    return kept + text[start:], tuple(had)
+
+
+def _looks(said: str, owner: str, what: str) -> str:
+    """The owner as what it has makes it look; "" if that is not to be drawn."""
+    if not (simple := _SIMPLE.fullmatch(said)):
+        return ""
+    if _BEARD.search(what) and owner in _BEARDED:
+        return f"a bearded {owner}"
+    coat = _COAT.search(what)
+    if coat and owner in _COATED.get(coat["coat"].casefold(), {owner}):
+        return article(f"{coat['colour']} {simple['thing']}")
+    return ""
 
 
 def to_draw(text: str) -> str:
     """The words of which a draft is drawn: without a style, with a place that drafts can show."""
-    return in_known_place(_bare(undress(text)[1]))
+    return in_known_place(bare(undress(text)[1])[0])

@@ -99,13 +99,21 @@ def fetched(x: Any) -> Any:
 
 
 def refuse_two_places(func: Any, args: Any, kwargs: Any) -> None:
-    """Raise RuntimeError if not all are there; single numbers may be here, as on a real GPU."""
+    """Raise RuntimeError if not all are there.
+
+    As on a real GPU, single numbers may be here where they meet others one by one and are not what
+    is written to.
+    """
     if func is ATEN.copy_.default:
         return
+    one_by_one = torch.Tag.pointwise in func.tags
     for x in tree_leaves([args[0], *args[2:], kwargs] if func in PICKS else [args, kwargs]):
         if isinstance(x, torch.Generator):
             raise RuntimeError(f"{func}: a generator of the CPU draws no numbers on a GPU.")
-        if isinstance(x, torch.Tensor) and not isinstance(x, There) and x.dim():
+        if not isinstance(x, torch.Tensor) or isinstance(x, There):
+            continue
+        written_to = func._schema.is_mutable and x is args[0]
+        if x.dim() or not one_by_one or written_to:
             raise RuntimeError(f"{func}: of tensors on a GPU one is on the CPU, {tuple(x.shape)}.")
 
 
@@ -119,6 +127,8 @@ class Journeys(TorchFunctionMode):
             return carried(*args, **kwargs)
         if func in (torch.Tensor.cpu, torch.Tensor.tolist):
             return func(fetched(args[0]), *args[1:], **kwargs)
+        if func is torch.Tensor.new_tensor and isinstance(args[0], There):
+            return There(args[0].here.new_tensor(*args[1:], **kwargs))
         if func is torch.Tensor.numpy and isinstance(args[0], There):
             raise TypeError("A tensor on a GPU is no array; fetch it first.")
         if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):

@@ -71,7 +71,15 @@ def test_the_pocket_clip_knows_what_it_is_measured_with() -> None:
 # --- how words are read --------------------------------------------------------------------------
 
 READINGS = Readings(
-    {"sheep": "ewe", "moon": "crescent moon", "full moon": "full moon", "pine tree": "fir tree"}
+    {
+        "sheep": "ewe",
+        "moon": "crescent moon",
+        "full moon": "full moon",
+        "pine tree": "fir tree",
+        "dad": "man",
+        "old lady": "old woman",
+        "crowd": "people",
+    }
 )
 
 
@@ -84,6 +92,8 @@ READINGS = Readings(
         ("A Full Moon", "A Full Moon"),
         ("a moon rock", "a moon rock"),  # no moon
         ("a sheep-dog", "a sheep-dog"),
+        ("two dads and old ladys", "two men and old women"),
+        ("a crowd on a hill", "people on a hill"),
         ("a pine tree's bark", "a pine tree's bark"),
         ("sheepskin", "sheepskin"),
         ("", ""),

@@ -128,6 +128,18 @@ def test_a_colour_is_said_in_one_that_was_learned(
         ("a cat with a fish", "a cat with a fish"),
         ("a man in a boat", "a man in a boat"),
         ("a mirror", "a mirror"),
+        ("a cat with white fur and blue eyes", "a white cat"),
+        ("a tree with orange leaves", "an orange tree"),
+        ("a rose with green leaves", "a rose"),
+        ("a house and a tree with red leaves", "a house and a tree"),
+        ("three cats with black fur", "three cats"),
+        ("a man and a woman with a beard", "a man and a woman"),
+        ("a woman with long hair by the sea", "a woman by the sea"),
+        ("a robot that has red eyes", "a robot"),
+        ("a monkey with glasses on its head", "a monkey"),
+        ("a man with his feet on a table", "a man with his feet on a table"),
+        ("a table with two wine glasses", "a table with two wine glasses"),
+        ("a shelf with shoes", "a shelf with shoes"),
     ],
 )
 def test_what_a_thing_only_has_is_not_drafted(text: str, drawn: str) -> None:

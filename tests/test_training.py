@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -367,6 +368,13 @@ def test_what_was_begun_here_goes_on_on_a_gpu_and_the_other_way(
     library: Library, lessons: clip.Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(course, "halves_are_fast", lambda device: False)
+    load = torch.load
+
+    def load_here(file: Path, **how: Any) -> Any:
+        assert how["map_location"] == "cpu"  # or what a GPU has left opens on none but a GPU
+        return load(file, **how)
+
+    monkeypatch.setattr(torch, "load", load_here)
 
     def train(device: str, steps: int) -> course.State:
         plan = replace(PLAN, steps=steps, device=device)

@@ -166,8 +166,8 @@ def stream(batches: torch.utils.data.Dataset[Batch], start: int, workers: int) -
 
 def carried(batch: Batch, device: str) -> Batch:
     """The tensors of a batch on a device; its words stay as they are."""
-    if isinstance(batch, (tuple, list)):
-        return [carried(part, device) for part in batch]
+    if isinstance(batch, (tuple, list)):  # a loader makes lists of tuples
+        return type(batch)(carried(part, device) for part in batch)
     return batch.to(device) if isinstance(batch, Tensor) else batch
 
 
