@@ -118,6 +118,7 @@ _BETWEEN = {
     r"and|next to|beside|near|around|(?<!face )with": BESIDE,
 }
 _LIST = re.compile(r",? and |, (?=(?:an?|the|some|two|three|four|five) )")
+_FRAME = re.compile(r"^(?:(?:an?|the) )?(?:photo|photograph|picture|portrait|image|icon) of ")
 _REMARK = re.compile(r", (?!and\b|(?:an?|the|some|two|three|four|five) ).*")  # ", digital art"
 _MOST_SPACES = 40  # of longer texts grammar tells nothing for certain
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6} | {str(n): n for n in _ROWS}
@@ -147,7 +148,7 @@ _ONE_OF = {
 
 def lay_out(text: str) -> Layout | None:
     """Two to six things, or a crowd of them, and where they stand; None for anything else."""
-    words = _REMARK.sub("", _STILL.sub("", " ".join(text.casefold().split())))
+    words = _FRAME.sub("", _REMARK.sub("", _STILL.sub("", " ".join(text.casefold().split()))))
     if is_name(words) or words.count(" ") > _MOST_SPACES:  # there is one drawing of it, or none
         return None
     if (found := _FLOCK.fullmatch(words)) and _is_mere(thing := found["thing"]):
@@ -176,33 +177,46 @@ def _related(words: str) -> Layout | None:
 def _arranged(first: str, second: str, places: tuple[Place, Place]) -> Layout | None:
     """Two parts of a text as single things in their places; None if it cannot be meant so."""
     if places in (BESIDE, (_RIGHT, _LEFT)):
-        singles = _singles([first, second])
-        if len(singles) == 2:
-            return Layout(singles, places)
-        if len(singles) in _ROWS:
-            return Layout(singles, _ROWS[len(singles)])
-        return Layout((_one(first), _one(second)), places)  # too many: one of each
+        return _beside(first, second, places)
+    return _hatted(first, second) if places == _HATTED else _above(first, second, places)
+
+
+def _beside(first: str, second: str, places: tuple[Place, Place]) -> Layout:
+    """All that both name, in rows if they are many; of too many one each."""
+    singles = _singles([first, second])
+    if len(singles) == 2:
+        return Layout(singles, places)
+    if len(singles) in _ROWS:
+        return Layout(singles, _ROWS[len(singles)])
+    return Layout((_one(first), _one(second)), places)
+
+
+def _hatted(wearer: str, hat: str) -> Layout | None:
+    """The hat on its wearer; several wearers are shown without."""
+    several = _singles([wearer]) if _MANY.match(wearer) else ()
+    if len(several) in _ROWS:
+        return Layout(several, _ROWS[len(several)])
+    return None if several or _related(wearer) else Layout((wearer, hat), _HATTED)
+
+
+def _above(first: str, second: str, places: tuple[Place, Place]) -> Layout | None:
+    """One above the other, or several; or three as a stack."""
     over, under = _related(first), _related(second)
-    if places == _HATTED:
-        if _MANY.match(first):  # hats for all would be lost among them
-            singles = _singles([first])
-            return Layout(singles, _ROWS[len(singles)]) if len(singles) in _ROWS else None
-        return None if over else Layout((first, second), places)
-    if over and not under and places == _ATOP and over.places in (_ATOP, _HATTED):
+    if places == _ATOP and under:  # in "a cat on a chair near a dog" the dog carries nothing
+        return None
+    if over and places == _ATOP and over.places in (_ATOP, _HATTED):
         upper, middle, lower = _STACK
         order = (middle, upper, lower) if over.places == _HATTED else _STACK
         return Layout((*over.things, second), order)
     if under and not over and places == _ABOVE and under.places == _ATOP:
         return Layout((first, *under.things), _STACK)
-    if places == _ATOP and under:  # in "a cat on a chair near a dog" the dog carries nothing
-        return None
-    if any(part and part.places not in (BESIDE, *_ROWS.values()) for part in (over, under)):
-        return None
     firsts, seconds = _singles([first]), _singles([second])
+    rows = (BESIDE, *_ROWS.values())
+    if any(part and part.places not in rows for part in (over, under)):
+        return None
     if not firsts or not seconds or len(firsts + seconds) > max(_ROWS):
         return None
-    rows = _row(len(firsts), places[0]), _row(len(seconds), places[1])
-    return Layout(firsts + seconds, rows[0] + rows[1])
+    return Layout(firsts + seconds, _row(len(firsts), places[0]) + _row(len(seconds), places[1]))
 
 
 def _singles(parts: Sequence[str]) -> tuple[str, ...]:

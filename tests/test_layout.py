@@ -67,6 +67,7 @@ from guidance.phrases import to_draw
         ("a man on the phone", None),
         ("a phone showing a cat", None),
         ("a cat that was a dog", None),
+        ("a photo of a man and a woman", ("a man", "a woman")),
         ("a bow and an arrow", None),  # it is one sign
         ("a man and a woman holding hands", None),
         ("three people holding hands", ("person", "person", "person")),
