@@ -71,9 +71,8 @@ def _row(count: int, place: Place) -> tuple[Place, ...]:
 # what somebody does with something: they are drawn beside each other, for no drawing shows it
 _DOES = (
     "holding(?! hands)|carrying|lifting|eating|biting|licking|drinking|sipping|reading|writing|"
-    "watching|"
-    "feeding|watering|chasing|following|catching|hunting|fighting|attacking|meeting|facing|"
-    "greeting|hugging|kissing|petting|pulling|pushing|dragging|throwing|tossing|kicking|bouncing|"
+    "watching|feeding|watering|chasing|following|catching|hunting|fighting|attacking|meeting|"
+    "facing|greeting|hugging|kissing|petting|pulling|pushing|dragging|throwing|tossing|kicking|bouncing|"
     "juggling|playing|painting|drawing|cutting|chopping|cooking|baking|making|building|fixing|"
     "repairing|washing|cleaning|brushing|combing|walking|leading|guarding|rescuing|saving|"
     "stealing|selling|buying|opening|flying|steering|rowing|sharing|offering|giving|picking|"
@@ -98,9 +97,7 @@ _OPEN = (  # out of these it looks
 )
 _HATS = "(?:hat|cap|crown|tiara|helmet|beret|turban|sombrero|bonnet|headdress)s?"
 _AN = r"(?:an?|the|his|her|its) "
-_SOME = (
-    r"(?:(?!(?:and|or|of|with|in|on)\b)[\w-]+ ){0,2}"  # words that describe the thing after them
-)
+_SOME = r"(?:(?!(?:and|or|of|with|in|on)\b)[\w-]+ ){0,2}"  # words that describe what follows
 _LAST = r"(?: (?:on|in|at|against) [\w -]+)?$"  # the thing is the last one, but for its ground
 # words between two things -> where the first and the second stand; what comes first is read first
 _BETWEEN = {
@@ -211,8 +208,7 @@ def _above(first: str, second: str, places: tuple[Place, Place]) -> Layout | Non
     if under and not over and places == _ABOVE and under.places == _ATOP:
         return Layout((first, *under.things), _STACK)
     firsts, seconds = _singles([first]), _singles([second])
-    rows = (BESIDE, *_ROWS.values())
-    if any(part and part.places not in rows for part in (over, under)):
+    if any(part and part.places not in _ROWS.values() for part in (over, under)):
         return None
     if not firsts or not seconds or len(firsts + seconds) > max(_ROWS):
         return None
@@ -230,7 +226,7 @@ def _singles(parts: Sequence[str]) -> tuple[str, ...]:
             thing = alone  # "two ladies playing cards" are two ladies
         if not _is_named(thing) or (found and inner):
             return ()
-        if inner and inner.places in (BESIDE, *_ROWS.values()):  # "a rabbit drinking tea"
+        if inner and inner.places in _ROWS.values():  # "a rabbit drinking tea"
             singles += inner.things
         elif inner and inner.places == _HATTED:  # beside others the hat is left to the loop
             singles.append(inner.things[0])
