@@ -42,28 +42,37 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
 
 
 def _connect_words(demo: gr.Blocks, studio: Studio, parts: Parts) -> None:
-    """Show what was understood while somebody types; the style is what the words say."""
+    """Show what was understood while somebody types; the style is what the words say.
 
-    def understand(prompt: str, negative: str, clip: str) -> tuple[str, Any]:
+    A style that the words do not say was chosen by hand, and goes into them. Told by `.change`, not
+    by `.input`: Gradio sends that twice for a choice, and once for a field that was only left.
+    """
+    said = gr.State("")
+
+    def understand(prompt: str, negative: str, clip: str) -> tuple[str, str, str]:
         worker = studio.worker()
         unread: list[str] = []
         if worker.done() and not worker.exception():
             unread = wording.unread(worker.result(), prompt, negative, clip)
         read = wording.readings(clip)
-        return wording.understood(prompt, negative, unread, read), wording.style_of(prompt)
+        style = wording.style_of(prompt)
+        return wording.understood(prompt, negative, unread, read), style, style
+
+    def dress(prompt: str, style: str, said: str) -> Any:
+        return gr.skip() if style == said else wording.dress(prompt, style)
 
     words = [parts[name] for name in ("prompt", "negative", "clip")]
     gr.on(
         [demo.load, *(part.change for part in words)],
         understand,
         words,
-        [parts["understood"], parts["style"]],
+        [parts["understood"], parts["style"], said],
         queue=False,
         trigger_mode="always_last",
         **QUIET,
     )
-    both = [parts["prompt"], parts["style"]]
-    parts["style"].input(wording.dress, both, parts["prompt"], queue=False, **QUIET)
+    dressed = [parts["prompt"], parts["style"], said]
+    parts["style"].change(dress, dressed, parts["prompt"], queue=False, **QUIET)
 
 
 def _connect_runs(demo: gr.Blocks, studio: Studio, parts: Parts, visits: Visits) -> None:

@@ -250,6 +250,39 @@ def test_a_style_puts_its_words_into_the_prompt(visit: Visit) -> None:
     expect(style).to_have_value("Neon")
     prompt.fill("a fox")
     expect(style).to_have_value("As the words say")
+    style.fill("blue")
+    style.press("Enter")
+    expect(prompt).to_have_value("a blueprint of a fox")
+
+
+def test_a_chosen_style_is_put_into_the_prompt_once(visit: Visit) -> None:
+    page = visit()
+    prompt, style = page.locator("#prompt textarea"), page.locator("#style input")
+    prompt.fill("a fox")
+    expect(page.locator("#understood")).to_contain_text("a fox")
+    asked: list[str] = []  # a second answer would come after what is typed next, and replace it
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    style.click()
+    page.get_by_role("option", name="Watercolour").click()
+    expect(prompt).to_have_value("a watercolor painting of a fox")
+    prompt.fill("a neon sign of a fox")
+    expect(style).to_have_value("Neon")
+    assert sum('"a fox","watercolour"' in data for data in asked) == 1
+
+
+def test_a_style_that_is_passed_by_changes_no_words(visit: Visit) -> None:
+    page = visit()
+    prompt, style = page.locator("#prompt textarea"), page.locator("#style input")
+    expect(page.locator("#understood")).to_contain_text("a red apple on a blue background")
+    slow = {"offline": False, "latency": 500, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    prompt.fill("a neon sign of a fox")
+    style.focus()
+    expect(style).to_have_value("As the words say")  # the answer is still on its way
+    prompt.focus()
+    expect(style).to_have_value("Neon")
+    page.wait_for_timeout(1500)  # for an answer that would change the words
+    expect(prompt).to_have_value("a neon sign of a fox")
 
 
 def test_losses_are_drawn_as_curves_beside_the_picture(visit: Visit) -> None:
