@@ -8,7 +8,7 @@ import gradio as gr
 
 from app import space
 from app.catalog import Kind
-from app.tabs import Studio, edit, generate, history, listen, models
+from app.tabs import Studio, edit, generate, gradio_fixes, history, listen, models
 
 TABS = {  # a row for each
     "Generate": generate.tab,
@@ -18,12 +18,13 @@ TABS = {  # a row for each
     "Models": models.tab,
 }
 
-# (how often to look, how old) in seconds: every preview is a file, and they are cleared away.
+# (how often to look, how old) in seconds: what is shown is a file, and they are cleared away.
 _TEMPORARY = (600, 3600)
 
 
 def build(studio: Studio) -> gr.Blocks:
     """Lay out the page; nothing is loaded or started."""
+    gradio_fixes.apply()
     with gr.Blocks(title="Synesthete", analytics_enabled=False, delete_cache=_TEMPORARY) as demo:
         gr.Markdown("# Synesthete\nWords, pictures and sounds steer a picture.", elem_id="title")
         if notice := space.here().notice:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import html
+import io
 import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image as Picture
 
+from app.images import Pixels
 from app.tabs.common import Change
 
 
@@ -39,3 +44,10 @@ def last(seen: list[Change], name: str) -> Any:
 def text(markup: str) -> str:
     """What people read of it."""
     return html.unescape(re.sub("<[^>]*>", "", markup))
+
+
+def inline(address: str) -> Pixels:
+    """The pixels of a picture that came within a message."""
+    kind, code = address.split(",")
+    assert kind == "data:image/jpeg;base64"
+    return np.asarray(Picture.open(io.BytesIO(base64.b64decode(code))).convert("RGB"))

@@ -8,14 +8,11 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import numpy as np
 import pytest
-from gradio.components.image_editor import EditorData, EditorDataBlobs
-from gradio.data_classes import FileData
 from PIL import Image as Picture
 
 from app import editing
@@ -231,22 +228,6 @@ def test_paint_on_a_small_copy_is_brought_to_the_pictures_size() -> None:
     assert mask.shape == (200, 400)
     assert (mask[:98] == 255).all()
     assert (mask[102:] == 0).all()
-
-
-def test_fields_that_gradio_builds_anew_open_nothing_either() -> None:
-    """It does so for each visitor, when an event might have written into a field and did not."""
-    assert gr.Image().preprocess(FileData(path="notes.png")) == "notes.png"
-    assert gr.ImageEditor().preprocess(EditorData(layers=[FileData(path="a.png")])) == "a.png"
-
-
-def test_a_canvas_gives_its_paint_as_it_was_sent() -> None:
-    stored = EditorDataBlobs(background=b"b", layers=[None, b"paint"], composite=b"c")
-    canvas = SimpleNamespace(blob_storage={"7": stored})
-    assert edit._layer(canvas, EditorData(id="7")) == b"paint"
-    assert canvas.blob_storage == {}
-    assert edit._layer(canvas, EditorData(id="7")) is None
-    assert edit._layer(canvas, None) is None
-    assert edit._layer(canvas, EditorData(layers=[FileData(path="a.png")])) == "a.png"
 
 
 def test_everywhere_and_words_correct_the_plan(studio: Studio, given: dict[str, Any]) -> None:

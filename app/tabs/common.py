@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import html
 import logging
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import gradio as gr
 from gradio import processing_utils, utils
+from gradio.data_classes import ImageData
 from PIL import Image as Picture
 
 from app.catalog import ModelError
@@ -103,14 +105,13 @@ class Visits:
             if self._stops.get(visitor.session_hash) is stops:
                 del self._stops[visitor.session_hash]
 
-    def end(self, visitor: gr.Request) -> Any:
-        """Stop it, and the new status line."""
-        stops = self._stops.get(visitor.session_hash)
-        if stops is None:
-            return gr.skip()
-        for stop in stops:
+    def end(self, visitor: gr.Request) -> None:
+        """Stop it.
+
+        Who follows it tells of that: this answer might come after theirs, and hide what came of it.
+        """
+        for stop in self._stops.get(visitor.session_hash, ()):
             stop.set()
-        return say("Stopping ...")
 
     def leave(self, visitor: gr.Request) -> None:
         """They will not come back under this name."""
@@ -163,7 +164,7 @@ def shown_picture(alt_text: str, elem_id: str, **properties: Any) -> Any:
 
 def shown_run(prefix: str = "") -> list[Any]:
     """The picture while it grows, the picture when it is there, and what to know about it."""
-    growing = shown_picture(GROWING, f"{prefix}preview", format="jpeg", buttons=[])
+    growing = shown_picture(GROWING, f"{prefix}preview", buttons=[])
     result = shown_picture(
         "The finished picture",
         f"{prefix}result",
@@ -173,15 +174,6 @@ def shown_run(prefix: str = "") -> list[Any]:
     )
     send = gr.Button("Send to Edit", visible=False, elem_id=f"{prefix}send")
     return [growing, result, send, details_list(f"{prefix}details")]
-
-
-def _path(picture: Any, given: Any) -> str | None:
-    return given and given.path
-
-
-# Take of a picture its file alone: Gradio would decode it before our own limits can act. Set on the
-# class: whatever an event may write and does not, Gradio builds anew for that visitor.
-gr.Image.preprocess = _path
 
 
 def quality_choice(info: str, elem_id: str) -> Any:
@@ -295,14 +287,14 @@ async def follow(
     `about` tells what to know about the picture, `done` shows the one that is saved.
     """
     shown: Look | None = None
-    due = 0.0
+    due, stopping = 0.0, False
     while not run.over.is_set():
         change: Change = {}
         if (look := run.look) and look is not shown:
             change = {"preview": preview(look.pixels)} if shown else _first(run, look, about)
             shown = look
-        if time.monotonic() >= due:
-            due = time.monotonic() + _PAUSE
+        if time.monotonic() >= due or run.stop.is_set() != stopping:
+            due, stopping = time.monotonic() + _PAUSE, run.stop.is_set()
             before = worker.wait(run)
             change["status"] = progress(run, before.jobs, before.seconds, part)
         if change:
@@ -438,11 +430,16 @@ def reuse(seed: int) -> Any:
     return gr.update(value=f"Reuse seed {seed}", interactive=True)
 
 
-def preview(pixels: Pixels, side: int = _PREVIEW_SIDE) -> Picture.Image:
-    """A small copy, of at most `side` pixels."""
-    picture = Picture.fromarray(pixels)
-    picture.thumbnail((side, side))
-    return picture
+def preview(pixels: Pixels, side: int = _PREVIEW_SIDE) -> ImageData:
+    """A small copy, of at most `side` pixels, that comes with the message itself.
+
+    As a file it would be asked for and sent once more; where a network is slow, the next picture
+    would be there before it, and nothing be seen of either.
+    """
+    from app.images import preview_jpeg
+
+    code = base64.b64encode(preview_jpeg(pixels, side)).decode()
+    return ImageData(url=f"data:image/jpeg;base64,{code}")
 
 
 def shown_copy(path: Path) -> str:

@@ -24,7 +24,6 @@ from app.tabs.common import (
     complaint,
     connect_seed,
     details_list,
-    preview,
     quality_choice,
     say,
     seed_field,
@@ -111,7 +110,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
     parts["yes"].click(doing("yes"), None, changes, **work)
     parts["three"].select(take, [parts["tries"], parts["family"]], changes, **QUIET)
     parts["look"].click(look, None, changes, **work)
-    parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
+    parts["stop"].click(visits.end, None, None, queue=False, **QUIET)
 
     family, around = parts["family"], [parts[name] for name in _PICTURE]
     gr.on(
@@ -182,21 +181,6 @@ def _given() -> list[Any]:
     return [original, picture, easel, canvas, painting]
 
 
-def _layer(canvas: Any, given: Any) -> bytes | str | None:
-    """Of what comes from a canvas the paint alone: the content of a file, or its path."""
-    if given is None:
-        return None
-    sent = canvas.blob_storage.pop(given.id, None) if given.id else given
-    layers = [layer for layer in (sent.layers if sent else []) if layer is not None]
-    if not layers:
-        return None
-    return bytes(layers[0]) if isinstance(layers[0], (bytes, bytearray)) else str(layers[0].path)
-
-
-# What somebody sends as paint is opened as carefully as any picture, and in one place.
-gr.ImageEditor.preprocess = _layer
-
-
 def _order() -> list[Any]:
     """What to change, and the buttons."""
     instruction = gr.Textbox(
@@ -225,7 +209,7 @@ def _order() -> list[Any]:
 
 def _shown() -> list[Any]:
     """The picture while it changes, before and after, and what to know about it."""
-    growing = shown_picture(GROWING, "edit-preview", format="jpeg", buttons=[])
+    growing = shown_picture(GROWING, "edit-preview", buttons=[])
     result = gr.ImageSlider(
         label="Before and after",
         format="png",
@@ -366,7 +350,8 @@ async def paint(painting: bool, path: str | None) -> AsyncIterator[Change]:
         copy = None
         if painting:
             picture = await asyncio.to_thread(open_given, path)
-            copy = preview(picture.pixels, CANVAS_SIDE)
+            copy = Picture.fromarray(picture.pixels)
+            copy.thumbnail((CANVAS_SIDE, CANVAS_SIDE))
     except Exception as error:
         problem = sentence(error)
         yield {"painting": False, "status": say(problem)}

@@ -111,7 +111,7 @@ def _connect_runs(demo: gr.Blocks, studio: Studio, parts: Parts, visits: Visits)
         parts[name].click(**handler, api_visibility="private")
     demo.load(greet, None, [*changing, *(parts[name] for name in making.FIELDS)], **QUIET)
     demo.unload(visits.leave)
-    parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
+    parts["stop"].click(visits.end, None, None, queue=False, **QUIET)
 
 
 # What a button does with the picture that is shown, and which fields it minds.

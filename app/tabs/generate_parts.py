@@ -120,7 +120,7 @@ def _order() -> list[Any]:
 
 def _shown() -> list[Any]:
     """The picture while it grows and when it is there, its curves, and what can be done with it."""
-    growing = shown_picture(GROWING, "preview", format="jpeg", buttons=[])
+    growing = shown_picture(GROWING, "preview", buttons=[])
     result = shown_picture(
         "The finished picture",
         "result",

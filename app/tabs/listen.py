@@ -67,7 +67,7 @@ def tab(demo: gr.Blocks, studio: Studio) -> Parts:
     work = {"inputs_kwargs": fields, "show_progress": "hidden"}
     gr.on([parts["make"].click, parts["text"].submit], make, None, changing, **work)
     parts["listen"].click(hear, None, changing, **work)
-    parts["stop"].click(visits.end, None, parts["status"], queue=False, **QUIET)
+    parts["stop"].click(visits.end, None, None, queue=False, **QUIET)
 
     found, sound = [parts[name] for name in _FOUND], parts["sound"]
     quick = {"queue": False, **QUIET}

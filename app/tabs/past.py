@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import html
-import io
 import tempfile
 import time
 import zipfile
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from PIL import Image as Picture
 
 from app import files
 from app.errors import Failed, Refused
@@ -36,6 +33,7 @@ from app.tabs.common import (
 from app.terminal import amount
 
 if TYPE_CHECKING:
+    from app.images import Pixels
     from app.jobs import Artifact, Job, Usage
     from app.tabs.again import Again
     from app.worker import Run, Worker
@@ -398,7 +396,7 @@ def _going(worker: Worker, runs: list[Run], wanted: str) -> Change:
         return {"underway": gr.update(visible=False), "timer": rest}
     run = runs[ids.index(wanted)] if wanted in ids else runs[0]
     before = worker.wait(run)
-    picture = _inline(preview(run.look.pixels, entry.THUMB)) if run.look else ""
+    picture = _inline(run.look.pixels) if run.look else ""
     choices = [(entry.caption(one.job), one.job.id) for one in runs]
     return {
         "underway": gr.update(visible=True),
@@ -408,11 +406,8 @@ def _going(worker: Worker, runs: list[Run], wanted: str) -> Change:
     }
 
 
-def _inline(picture: Picture.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    code = base64.b64encode(file.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{code}" alt="{GROWING}">'
+def _inline(pixels: Pixels) -> str:
+    return f'<img src="{preview(pixels, entry.THUMB).url}" alt="{GROWING}">'
 
 
 def _detailed(job: Job, view: View) -> Change:

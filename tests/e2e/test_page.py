@@ -62,6 +62,12 @@ def seen(page: Page) -> int:
     return int(page.evaluate("window.seen.size"))
 
 
+def slow(page: Page, latency: int) -> None:
+    """From now on, every answer takes that many milliseconds to begin."""
+    how = {"offline": False, "latency": latency, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", how)
+
+
 def download(page: Page, folder: Path) -> Path:
     """The result, by the button on it."""
     with page.expect_download() as waiting:
@@ -121,6 +127,32 @@ def test_a_seed_that_is_kept_gives_the_same_picture(visit: Visit, tmp_path: Path
     assert np.array_equal(*(np.asarray(Picture.open(path)) for path in (first, second)))
     page.get_by_role("button", name="Random seed").click()
     expect(page.locator("#seed input")).to_have_value("")
+
+
+def test_where_the_network_is_slow_every_picture_is_shown_all_the_same(visit: Visit) -> None:
+    page = visit()
+    settle(page)
+    slow(page, 1000)
+    collect_previews(page)
+    page.locator("#generate").click()
+    expect(status(page)).to_have_text(re.compile("Done: 60 steps"), timeout=LONG_WAIT)
+    assert seen(page) >= 3
+    expect(page.locator("#result img")).to_be_visible()
+
+
+def test_what_is_done_before_the_page_hears_of_it_is_shown(visit: Visit) -> None:
+    page = visit()
+    settle(page, steps=2)
+    slow(page, 2000)  # all that is said of it arrives together
+    for prompt in ("a lemon", "a round moon"):
+        page.locator("#prompt textarea").fill(prompt)
+        page.locator("#generate").click()
+        expect(page.locator("#details")).to_contain_text(f"'{prompt}'", timeout=LONG_WAIT)
+        expect(status(page)).to_have_text(re.compile("Done: 2 steps"))
+        expect(page.locator("#result img")).to_be_visible()
+        expect(page.locator("#preview")).to_be_hidden()
+        expect(page.locator("#generate")).to_be_enabled()
+        expect(page.locator("#stop")).to_be_disabled()
 
 
 def test_stop_works_at_once_and_keeps_the_picture(visit: Visit, tmp_path: Path) -> None:
@@ -274,8 +306,7 @@ def test_a_style_that_is_passed_by_changes_no_words(visit: Visit) -> None:
     page = visit()
     prompt, style = page.locator("#prompt textarea"), page.locator("#style input")
     expect(page.locator("#understood")).to_contain_text("a red apple on a blue background")
-    slow = {"offline": False, "latency": 500, "downloadThroughput": -1, "uploadThroughput": -1}
-    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    slow(page, 500)
     prompt.fill("a neon sign of a fox")
     style.focus()
     expect(style).to_have_value("As the words say")  # the answer is still on its way
