@@ -105,3 +105,34 @@ def visit(
     yield come
     assert foreign == []
     assert [said for said in errors if not LEFT.match(said)] == []
+
+
+@pytest.fixture
+def slow() -> Callable[[Page, int], None]:
+    """From now on, every answer to a page takes that many milliseconds more to begin."""
+
+    def take(page: Page, latency: int) -> None:
+        how = {
+            "latency": latency,
+            "offline": False,
+            "downloadThroughput": -1,
+            "uploadThroughput": -1,
+        }
+        page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", how)
+
+    return take
+
+
+@pytest.fixture
+def hold() -> Callable[[Page], None]:
+    """From now on, what a page is told is held back, and read every two seconds all at once.
+
+    Gradio's script takes up each message by a timer of no time; a busy browser may delay these.
+    """
+    script = """() => {
+      const set = window.setTimeout, kept = [];
+      window.setTimeout = (act, time, ...given) =>
+        time === 0 && given.length ? kept.push([act, given]) : set(act, time, ...given);
+      setInterval(() => kept.splice(0).forEach(([act, given]) => act(...given)), 2000);
+    }"""
+    return lambda page: page.evaluate(script)

@@ -234,3 +234,20 @@ def test_a_phone_never_scrolls_sideways(visit: Visit) -> None:
     entries(page).click()
     expect(page.locator("#history-about")).to_contain_text("a very long title")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_is_pressed_while_the_list_is_on_its_way_is_told(
+    visit: Visit, hold: Callable[[Page], None]
+) -> None:
+    page = visit()
+    make(page, "a snail")
+    history(page)
+    entries(page).click()
+    expect(page.locator("#history-about")).to_contain_text("a snail")
+    page.get_by_role("tab", name="Generate").click()
+    hold(page)
+    history(page)
+    press(page, "compare")
+    expect(status(page)).to_contain_text("kept for comparing")
+    page.wait_for_timeout(500)
+    expect(status(page)).to_contain_text("kept for comparing")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 Visit = Callable[..., Page]
+Slow = Callable[[Page, int], None]
 
 READY = re.compile("Ready")
 STEP = re.compile(r"Step \d+ of \d+ · .+ left · loss \d")
@@ -60,12 +61,6 @@ def collect_previews(page: Page) -> None:
 def seen(page: Page) -> int:
     """How many different pictures were shown."""
     return int(page.evaluate("window.seen.size"))
-
-
-def slow(page: Page, latency: int) -> None:
-    """From now on, every answer takes that many milliseconds to begin."""
-    how = {"offline": False, "latency": latency, "downloadThroughput": -1, "uploadThroughput": -1}
-    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", how)
 
 
 def download(page: Page, folder: Path) -> Path:
@@ -129,7 +124,9 @@ def test_a_seed_that_is_kept_gives_the_same_picture(visit: Visit, tmp_path: Path
     expect(page.locator("#seed input")).to_have_value("")
 
 
-def test_where_the_network_is_slow_every_picture_is_shown_all_the_same(visit: Visit) -> None:
+def test_where_the_network_is_slow_every_picture_is_shown_all_the_same(
+    visit: Visit, slow: Slow
+) -> None:
     page = visit()
     settle(page)
     slow(page, 1000)
@@ -140,26 +137,18 @@ def test_where_the_network_is_slow_every_picture_is_shown_all_the_same(visit: Vi
     expect(page.locator("#result img")).to_be_visible()
 
 
-def test_messages_that_are_read_together_are_all_heeded(visit: Visit) -> None:
+def test_messages_that_are_read_together_are_all_heeded(
+    visit: Visit, hold: Callable[[Page], None]
+) -> None:
     page = visit()
     settle(page, steps=2)
-    page.evaluate(TOGETHER)
+    hold(page)
     page.locator("#generate").click()
     expect(status(page)).to_have_text(re.compile("Done: 2 steps"), timeout=LONG_WAIT)
     expect(page.locator("#result img")).to_be_visible()
     expect(page.locator("#preview")).to_be_hidden()
     expect(page.locator("#generate")).to_be_enabled()
     expect(page.locator("#stop")).to_be_disabled()
-
-
-# Gradio's script takes up each message of a stream by a timer of no time: here, all of two seconds
-# at once, as a browser that is busy may.
-TOGETHER = """() => {
-  const set = window.setTimeout, kept = [];
-  window.setTimeout = (act, time, ...given) =>
-    time === 0 && given.length ? kept.push([act, given]) : set(act, time, ...given);
-  setInterval(() => kept.splice(0).forEach(([act, given]) => act(...given)), 2000);
-}"""
 
 
 def test_stop_works_at_once_and_keeps_the_picture(visit: Visit, tmp_path: Path) -> None:
@@ -180,7 +169,7 @@ def test_stop_works_at_once_and_keeps_the_picture(visit: Visit, tmp_path: Path) 
     assert read_recipe(path)["run"]["steps"] == int(told[1])
 
 
-def test_a_late_answer_does_not_hide_what_came_of_a_stop(visit: Visit) -> None:
+def test_a_late_answer_does_not_hide_what_came_of_a_stop(visit: Visit, slow: Slow) -> None:
     page = visit()
     settle(page, steps=2000)
     page.locator("#generate").click()
@@ -322,7 +311,7 @@ def test_a_chosen_style_is_put_into_the_prompt_once(visit: Visit) -> None:
     assert sum('"a fox","watercolour"' in data for data in asked) == 1
 
 
-def test_a_style_that_is_passed_by_changes_no_words(visit: Visit) -> None:
+def test_a_style_that_is_passed_by_changes_no_words(visit: Visit, slow: Slow) -> None:
     page = visit()
     prompt, style = page.locator("#prompt textarea"), page.locator("#style input")
     expect(page.locator("#understood")).to_contain_text("a red apple on a blue background")
