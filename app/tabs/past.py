@@ -75,7 +75,8 @@ async def course(
             yield {"status": say("Looking; the first time takes a little longer ...")}
         worker = await soon(studio.worker())
         yield await asyncio.to_thread(act, worker, given)
-        yield {}  # when this ends Gradio sends again what came last: not this, over what came since
+        # When this ends, Gradio sends again what came last: not this, over what came since.
+        yield {"status": gr.skip()}
     except Exception as error:
         problem = sentence(error)
         yield {"status": say(problem)}
