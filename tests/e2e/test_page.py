@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from app.images import read_recipe
+from tests.e2e.generate_page import (
+    LONG_WAIT,
+    STEP,
+    choose_text,
+    collect_previews,
+    download,
+    seen,
+    settle,
+    status,
+)
 
 if TYPE_CHECKING:
     from conftest import Started
@@ -22,66 +32,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 Visit = Callable[..., Page]
-Slow = Callable[[Page, int], None]
-
-READY = re.compile("Ready")
-STEP = re.compile(r"Step \d+ of \d+ · .+ left · loss \d")
-LONG_WAIT = 240_000  # milliseconds, for what loads or computes
-
-
-def settle(page: Page, *, steps: int = 60, prompt: str = "a red apple") -> None:
-    """Ask for a small picture."""
-    page.locator("#prompt textarea").fill(prompt)
-    page.locator("#quality").get_by_label("Draft").check()
-    _type(page.locator("#size input"), "64x64")
-    page.get_by_role("button", name="Advanced").click()
-    _type(page.locator("#steps input"), str(steps))
-    _type(page.locator("#views input"), "2")
-
-
-def _type(field: Locator, text: str) -> None:
-    field.fill(text)
-    field.press("Tab")
-
-
-def collect_previews(page: Page) -> None:
-    """From now on, note every picture that is shown; `seen(page)` counts them."""
-    page.evaluate(
-        """() => {
-          window.seen = new Set();
-          const look = () => {
-            const shown = document.querySelector("#preview img");
-            if (shown && shown.complete && shown.naturalWidth) window.seen.add(shown.src);
-          };
-          setInterval(look, 20);
-        }"""
-    )
-
-
-def seen(page: Page) -> int:
-    """How many different pictures were shown."""
-    return int(page.evaluate("window.seen.size"))
-
-
-def download(page: Page, folder: Path) -> Path:
-    """The result, by the button on it."""
-    with page.expect_download() as waiting:
-        page.locator("#result").get_by_label("Download").click()
-    path = folder / waiting.value.suggested_filename
-    waiting.value.save_as(path)
-    return path
-
-
-def status(page: Page) -> Locator:
-    """The line that says how it goes."""
-    return page.locator("#status p")
 
 
 def test_the_page_opens_and_says_when_the_models_are_ready(visit: Visit) -> None:
     page = visit()
     expect(page).to_have_title("Synesthete")
     expect(page.locator("#prompt textarea")).to_have_value("a red apple on a blue background")
-    expect(status(page)).to_have_text(READY, timeout=LONG_WAIT)
+    expect(status(page)).to_have_text(re.compile("Ready"), timeout=LONG_WAIT)
     expect(page.locator("#stop")).to_be_disabled()
     expect(page.locator("#status")).to_have_attribute("aria-live", "polite")
 
@@ -124,33 +81,6 @@ def test_a_seed_that_is_kept_gives_the_same_picture(visit: Visit, tmp_path: Path
     expect(page.locator("#seed input")).to_have_value("")
 
 
-def test_where_the_network_is_slow_every_picture_is_shown_all_the_same(
-    visit: Visit, slow: Slow
-) -> None:
-    page = visit()
-    settle(page)
-    slow(page, 1000)
-    collect_previews(page)
-    page.locator("#generate").click()
-    expect(status(page)).to_have_text(re.compile("Done: 60 steps"), timeout=LONG_WAIT)
-    assert seen(page) >= 3
-    expect(page.locator("#result img")).to_be_visible()
-
-
-def test_messages_that_are_read_together_are_all_heeded(
-    visit: Visit, hold: Callable[[Page], None]
-) -> None:
-    page = visit()
-    settle(page, steps=2)
-    hold(page)
-    page.locator("#generate").click()
-    expect(status(page)).to_have_text(re.compile("Done: 2 steps"), timeout=LONG_WAIT)
-    expect(page.locator("#result img")).to_be_visible()
-    expect(page.locator("#preview")).to_be_hidden()
-    expect(page.locator("#generate")).to_be_enabled()
-    expect(page.locator("#stop")).to_be_disabled()
-
-
 def test_stop_works_at_once_and_keeps_the_picture(visit: Visit, tmp_path: Path) -> None:
     page = visit()
     settle(page, steps=2000)
@@ -167,19 +97,6 @@ def test_stop_works_at_once_and_keeps_the_picture(visit: Visit, tmp_path: Path) 
     assert told is not None
     assert path.stem.endswith(f"-step{told[1]}")
     assert read_recipe(path)["run"]["steps"] == int(told[1])
-
-
-def test_a_late_answer_does_not_hide_what_came_of_a_stop(visit: Visit, slow: Slow) -> None:
-    page = visit()
-    settle(page, steps=2000)
-    page.locator("#generate").click()
-    expect(status(page)).to_have_text(STEP, timeout=LONG_WAIT)
-    slow(page, 1000)
-    page.locator("#stop").click()
-    stopped = re.compile(r"Stopped at step \d+ of 2000")
-    expect(status(page)).to_have_text(stopped)
-    page.wait_for_timeout(2500)
-    expect(status(page)).to_have_text(stopped)
 
 
 def test_who_reloads_or_opens_another_page_sees_it_go_on_and_can_stop_it(visit: Visit) -> None:
@@ -311,20 +228,6 @@ def test_a_chosen_style_is_put_into_the_prompt_once(visit: Visit) -> None:
     assert sum('"a fox","watercolour"' in data for data in asked) == 1
 
 
-def test_a_style_that_is_passed_by_changes_no_words(visit: Visit, slow: Slow) -> None:
-    page = visit()
-    prompt, style = page.locator("#prompt textarea"), page.locator("#style input")
-    expect(page.locator("#understood")).to_contain_text("a red apple on a blue background")
-    slow(page, 500)
-    prompt.fill("a neon sign of a fox")
-    style.focus()
-    expect(style).to_have_value("As the words say")  # the answer is still on its way
-    prompt.focus()
-    expect(style).to_have_value("Neon")
-    page.wait_for_timeout(1500)  # for an answer that would change the words
-    expect(prompt).to_have_value("a neon sign of a fox")
-
-
 def test_losses_are_drawn_as_curves_beside_the_picture(visit: Visit) -> None:
     page = visit()
     settle(page, steps=2000, prompt="a red apple | fog::-0.5")
@@ -396,7 +299,7 @@ def test_several_pictures_come_one_by_one(visit: Visit) -> None:
     page = visit()
     settle(page, steps=4, prompt="a small bird")
     page.locator("#count").get_by_label("3").check()
-    _type(page.locator("#seed input"), "21")
+    choose_text(page.locator("#seed input"), "21")
     page.locator("#generate").click()
     expect(status(page)).to_contain_text("Done: 3 pictures", timeout=LONG_WAIT)
     pictures = page.locator("#several button.thumbnail-item")
@@ -423,7 +326,7 @@ def test_pictures_steer_with_weights(visit: Visit, tmp_path: Path) -> None:
         Picture.new("RGB", (32, 32), path.stem).save(path)
     page.locator("#image_prompt input[type=file]").set_input_files(paths)
     expect(page.locator("#image_prompt img").first).to_be_visible()
-    _type(page.locator("#image_weight input"), "0.5, -0.25")
+    choose_text(page.locator("#image_weight input"), "0.5, -0.25")
     page.locator("#generate").click()
     expect(status(page)).to_have_text(re.compile("Done"), timeout=LONG_WAIT)
     expect(page.locator("#details")).to_contain_text("'red.png' (+0.5), 'blue.png' (-0.25)")
